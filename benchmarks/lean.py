@@ -2,8 +2,8 @@
 
     python -m benchmarks.lean --out benchmarks/results/lean.md
 
-The data and the simulated user are those of `benchmarks.quality`. F_beta, beta = 4^lean, stands beside that of the own
-cut, which a lean is to be better than.
+The data and the simulated user are those of `benchmarks.quality`. F_beta, beta = 4^lean, is shown for the moved cut and
+for the model's own cut. The moved cut should be better.
 """
 
 from __future__ import annotations

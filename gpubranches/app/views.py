@@ -120,7 +120,7 @@ class View:
 
 
 NEAR_CUT = frozenset({"borderline", "below", "gone"})
-"""Parts of an answer whose items lie near the cut, so that marks on them count as on suggestions."""
+"""Parts of an answer with items near the cut. Marks on these items count as marks on suggestions."""
 
 
 def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:

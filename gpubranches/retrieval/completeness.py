@@ -30,7 +30,7 @@ AUDITED = 20
 CARRIED = 0.5
 """Weight of an audited item in the estimates of later rankings."""
 SURE, LIKELY = 0.9, 0.5
-"""Least chances to be right of the first two of TIERS."""
+"""The least chances to be right for the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from the items without a rank."""
 _BINS = 48

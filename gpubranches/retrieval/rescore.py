@@ -36,7 +36,7 @@ _MOST_REACHED = 4000
 _MOST_MARKS = 500
 """The largest number of marks of each label in the graph of neighbours; the first ones are taken."""
 FEWEST_HELD_OUT = 4
-"""The least number of held-out scores from which their standard deviation is known."""
+"""The least number of held-out scores for an estimate of their standard deviation."""
 _LEAST_SCORE_STD = 0.1
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8

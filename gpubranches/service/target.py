@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpubranches.service.answer import Answer
 
 TARGET = 0.95
-"""The recall that is looked for, unless another is given: the share of all right items that the answer holds."""
+"""The default target of recall: the share of all right items that the answer must contain."""
 CHECKS = 500
 """The most random items to look at, unless another number is given. They suffice for an eighth of a catalog."""
 CONFIRMED_BY = 20

@@ -243,9 +243,9 @@ class MarkResult:
 class MarkChanges:
     """Marks that changed after a version of the log.
 
-    version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since:
-    changes by marks since the last find all, None before the first; changes: of the matches since the round before, see
-    `SessionState.changes`; can_undo, can_redo: whether there is something to take back, and something to bring back.
+    version: the present version of the log; marks: item id -> +1, -1 or 0; positive, negative: numbers of all valid
+    marks; since: changes by marks since the last find all, None before the first; changes: of the matches since the
+    last round, see `SessionState.changes`; can_undo, can_redo: whether undo and redo are possible.
     """
 
     version: int

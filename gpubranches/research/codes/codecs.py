@@ -213,7 +213,7 @@ class FullEmbeddings:
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return the one codec."""
+        """Return the only codec."""
 
         def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
             return best_rows(lambda part: queries.centred[part] @ codes.T, len(queries), ids, k)
