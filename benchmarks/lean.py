@@ -29,7 +29,7 @@ def f_beta(found: dict[str, float], lean: float) -> float:
 
 
 def measure(labelled: LabelledCatalog, draw: Draw) -> list[list[float]]:
-    """Return matched items, precision, recall, F_beta and that of the own cut, by lean."""
+    """Return, by lean, the number of matches, precision, recall, F_beta, and F_beta of the model's own cut."""
     session = labelled.marked(draw)
     own = truth(labelled, session.refine(), draw.right)
 

@@ -1,4 +1,4 @@
-"""Boxes as SQL, over a table with the columns id, c0, c1, ... that hold the codes."""
+"""Boxes as SQL, over a table of codes with the columns id, c0, c1, ...."""
 
 from __future__ import annotations
 

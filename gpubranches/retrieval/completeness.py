@@ -26,7 +26,7 @@ from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.sampling import inclusion, systematic
 
 AUDITED = 20
-"""Items of an audit, unless another number is asked for."""
+"""The default number of items of an audit."""
 CARRIED = 0.5
 """Weight of an audited item in the estimates of later rankings."""
 SURE, LIKELY = 0.9, 0.5

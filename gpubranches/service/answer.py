@@ -86,7 +86,7 @@ class Answer:
 
     @cached_property
     def listed(self) -> Ranking:
-        """The ranking as the marks cut it; precision and recall are those of `ranking`.
+        """The ranking cut under the present marks; precision and recall are those of `ranking`.
 
         Items marked right since that were not ranked are at its end, with the score nan. An item whose mark was removed
         matches by its score.

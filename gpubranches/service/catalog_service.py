@@ -293,7 +293,7 @@ class CatalogService:
             return MarkResult(event, tuple(item for item, _ in held.labels.done(event)))
 
     def undo(self, session: str, event: str | None = None) -> MarkResult:
-        """Take back the last step that stands; return its items."""
+        """Undo the last step that has not been undone; return its items."""
         event = _event(event)
         with self.sessions.shared(session) as held:
             return MarkResult(event, tuple(held.labels.undo(event_id=event).tolist()))
@@ -312,7 +312,7 @@ class CatalogService:
         return MarkChanges(version, marks, state.positive, state.negative, state.since, state.changes, *undoable)
 
     def marks(self, session: str) -> MarkList:
-        """Return all marks that hold."""
+        """Return all valid marks."""
         with self.sessions.shared(session) as held:
             version, marks, origins = held.labels.changes()[0], held.labels.current(), held.labels.origins()
         return MarkList(version, tuple((item, label, origins.get(item, "")) for item, label in marks.items()))

@@ -131,7 +131,7 @@ class Labels:
             return self._seen, {item: marks.get(item, (0, ""))[0] for _, item in touched}
 
     def current(self, version: int | None = None) -> dict[int, int]:
-        """Return the marks that hold: item id -> +1 or -1, in the order they were made.
+        """Return the valid marks: item id -> +1 or -1, in the order they were made.
 
         version: of the log, for the marks that held then; None for those that hold now.
         """

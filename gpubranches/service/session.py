@@ -146,7 +146,7 @@ class Session(OldNames):
         self.labels.mark(as_ids(ids), 0, event_id=event_id)
 
     def undo(self) -> NDArray[np.int64]:
-        """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
+        """Undo the last call of mark or unmark that has not been undone; return its items, (m,) int64."""
         return self.labels.undo()
 
     def redo(self) -> NDArray[np.int64]:

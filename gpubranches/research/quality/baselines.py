@@ -34,7 +34,7 @@ def rocchio(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def centroid(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match what lies nearer to the positives' mean than to that of the negatives, marked and random.
+    """Match items that are nearer to the positives' mean than to that of the negatives, marked and random.
 
     The score is half of the difference of the squared distances.
     """

@@ -14,7 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
 
 FEWEST = 34
-"""Items a concept has at least."""
+"""The least number of items of a concept."""
 
 Ids = NDArray[np.int64]
 

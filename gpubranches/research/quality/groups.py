@@ -81,7 +81,7 @@ def random_unions(
     columns: tuple[str, ...] = ("dataset", "label"),
     name: str = "caption",
 ) -> list[Concept]:
-    """Return `count` unions of 2 to 40 classes of one data set, asked for by the mean of their items.
+    """Return `count` unions of 2 to 40 classes of one data set; their query is the mean of their items.
 
     The data set is drawn from those with two classes or more, the number log-uniformly, at most all of its classes.
     columns, name: as for `find_groups`. The same seed and catalog give the same unions. Raises UsageError if no data
