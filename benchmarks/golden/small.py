@@ -219,7 +219,7 @@ def pictures(answers: Answers, folder: Path) -> None:
 
 
 def broad(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of kinds within groups for a group; the cpu backend also for a kind and two groups as one idea."""
+    """Query a catalog of kinds within groups for a group; on the cpu backend also for a kind, and for two groups."""
     (groups, kinds), path = inputs.write_groups(folder), folder / "catalog"
     face.command("ingest", folder / "images", "--out", path, "--embedder", _words(folder))
     catalog, embedder = face.open_catalog(path), face.embedder_of(_words(folder))
