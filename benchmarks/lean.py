@@ -2,8 +2,8 @@
 
     python -m benchmarks.lean --out benchmarks/results/lean.md
 
-The data and the simulated user are those of `benchmarks.quality`. F_beta, beta = 4^lean, stands beside that of the own
-cut, which a lean is to be better than.
+The data and the simulated user are those of `benchmarks.quality`. F_beta, beta = 4^lean, is shown for the moved cut and
+for the model's own cut. The moved cut should be better.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def f_beta(found: dict[str, float], lean: float) -> float:
 
 
 def measure(labelled: LabelledCatalog, draw: Draw) -> list[list[float]]:
-    """Return matched items, precision, recall, F_beta and that of the own cut, by lean."""
+    """Return, by lean, the number of matches, precision, recall, F_beta, and F_beta of the model's own cut."""
     session = labelled.marked(draw)
     own = truth(labelled, session.refine(), draw.right)
 

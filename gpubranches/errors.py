@@ -85,7 +85,7 @@ class TooManyError(UsageError):
 
 
 class ConflictError(UsageError):
-    """A name that makes a call count once was used for another call before."""
+    """The name of a call, which makes repetitions count once, was used for another call before."""
 
     http_status = 409
 
@@ -160,7 +160,7 @@ def missing_package(
 
 
 class ShardError(DeviceError):
-    """Shards do not form one catalog, or the machine that holds one does not answer."""
+    """Shards do not form one catalog, or the machine of a shard does not answer."""
 
 
 class KernelCompileError(DeviceError):

@@ -118,7 +118,7 @@ class Plays:
         return self._tasks(find_concepts(self.labelled.catalog, self.embedder.knows, fewest=EASY))
 
     def classes(self) -> list[Task]:
-        """Return the single classes, or the subset asked for."""
+        """Return the single classes, or the requested subset."""
         return self._tasks(random_subset(find_concepts(self.labelled.catalog, self.embedder.knows), self.narrow))
 
     def baselines(self) -> tuple[str, ...]:

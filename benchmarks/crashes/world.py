@@ -127,7 +127,7 @@ class World:
         _must("ingest", *inputs, "--out", path / "fitted", "--fit-only", "--dims", "4")
 
     def _make_shards(self, path: Path) -> None:
-        """Two shards, of which one has deleted rows and marks."""
+        """Make two shards; one has deleted rows and marks."""
         self._make_fitted(path)
         inputs = self.inputs / "clip", self.inputs / "other"
         for number in (1, 2):

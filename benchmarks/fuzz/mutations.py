@@ -235,7 +235,7 @@ def _is_place(tensor: Any) -> bool:
 
 
 def _reshape(tensor: dict[str, Any], rng: Random) -> None:
-    """Give a tensor another shape or type of as many bytes."""
+    """Give a tensor another shape or type with the same number of bytes."""
     try:
         count = 1
         for side in tensor["shape"]:

@@ -1,4 +1,4 @@
-"""The questions that every backend is asked of a catalog."""
+"""The queries that the golden check runs on every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask the parts, and compare their answers with those of the file."""
+"""Run the parts of the golden check, and compare their answers with those of the file."""
 
 from __future__ import annotations
 

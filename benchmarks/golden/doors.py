@@ -16,7 +16,7 @@ from benchmarks.golden.record import Answers
 
 CONDITION = "label IN (1, 2) OR price > 90"
 SOUGHT = 4
-"""The class that is looked for."""
+"""The class to search for."""
 
 
 def cli(answers: Answers, folder: Path) -> None:

@@ -39,7 +39,7 @@ CONDITIONS = (
 
 
 def stored(answers: Answers, folder: Path) -> None:
-    """Ask the catalog of format version 1, which no code of today wrote."""
+    """Query a catalog of format version 1, which no present code writes."""
     path = folder / "catalog"
     shutil.copytree(STORED, path)
     catalog = face.open_catalog(path)
@@ -63,7 +63,7 @@ def stored(answers: Answers, folder: Path) -> None:
 
 
 def codes(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of codes alone, of two inputs, some of its items deleted."""
+    """Query a catalog of codes alone, with two inputs and some deleted items."""
     labels, path = inputs.write_codes(folder), folder / "catalog"
     face.command("ingest", folder / "codes.npy", "--out", path)
     answers.add("codes/ingested", catalog_files(path, folder), everywhere=True)
@@ -86,7 +86,7 @@ def codes(answers: Answers, folder: Path) -> None:
 
 
 def classes(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of embeddings with words and metadata, of two inputs, some of its items deleted."""
+    """Query a catalog of embeddings with words and metadata, with two inputs and some deleted items."""
     labels, path = inputs.write_classes(folder), folder / "catalog"
     _ingest_classes(folder, path)
     answers.add("classes/ingested", catalog_files(path, folder))
@@ -186,7 +186,7 @@ def _find(answers: Answers, name: str, path: Path, right: NDArray[np.bool_]) -> 
 
 
 def arrays(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of two arrays of embeddings without words or metadata."""
+    """Query a catalog of two arrays of embeddings without words or metadata."""
     path = folder / "catalog"
     inputs.write_arrays(folder)
     face.command("ingest", folder / "first.npy", folder / "more.fbin", "--out", path)
@@ -195,7 +195,7 @@ def arrays(answers: Answers, folder: Path) -> None:
 
 
 def pictures(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of a folder of pictures, embedded by the demo's model."""
+    """Query a catalog of a folder of pictures, embedded by the demo's model."""
     path = folder / "catalog"
     inputs.write_pictures(folder / "pictures")
     face.command("ingest", folder / "pictures", "--out", path, "--embedder", "demo", "--head", "pca", "--dims", 8)
@@ -219,7 +219,7 @@ def pictures(answers: Answers, folder: Path) -> None:
 
 
 def broad(answers: Answers, folder: Path) -> None:
-    """Ask a catalog of kinds within groups for a group; the cpu backend also for a kind and two groups as one idea."""
+    """Query a catalog of kinds within groups for a group; on the cpu backend also for a kind, and for two groups."""
     (groups, kinds), path = inputs.write_groups(folder), folder / "catalog"
     face.command("ingest", folder / "images", "--out", path, "--embedder", _words(folder))
     catalog, embedder = face.open_catalog(path), face.embedder_of(_words(folder))

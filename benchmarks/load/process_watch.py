@@ -27,7 +27,7 @@ class Growth:
 
     @property
     def flat(self) -> bool:
-        """Whether it grew by no more than its bound."""
+        """Whether the value grew by no more than its bound."""
         return self.grew <= self.bound
 
 

@@ -100,7 +100,7 @@ def _nested(function: Function, opcode: str) -> list[tuple[int, int]]:
 
 
 def boxes_work(architecture: int, *, ranges: float, boxes: float, dims: float, alive: float, read: float) -> Work:
-    """Work an item of the boxes kernel, for a model's ranges, boxes and the dims it uses.
+    """Return the work per item of the boxes kernel, for a model's ranges, boxes and dims.
 
     alive: share of (box, strip) pairs that the zones leave; read: share of the bytes of those dims that is read.
     """

@@ -39,7 +39,7 @@ def export_boxes(format: str) -> Response:
 
 @routes.get("/export/zip")
 def zip_size() -> Response:
-    """Tell how many pictures a ZIP file of the part `tier` would hold, about how many bytes, and the limit."""
+    """Return how many pictures a ZIP file of the part `tier` would contain, its approximate size, and the limit."""
     estimate = service().estimate_zip(session_id(), request.args.get("tier") or "all")
     size_mb = math.ceil(estimate.bytes / 1e6)
     if estimate.pictures > estimate.most:

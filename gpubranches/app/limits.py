@@ -22,7 +22,7 @@ DOWNLOADS_PER_SESSION = 2
 _RETRY_S = 5
 _ROUNDING = 1e-9
 _KEPT = 10_000
-"""Buckets that are kept; the least recently used one is dropped, and is full when its name comes again."""
+"""The largest number of buckets. The least recently used one is dropped; its name then begins with a full one."""
 
 
 class TokenBuckets:

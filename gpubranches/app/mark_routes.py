@@ -72,9 +72,9 @@ def _changes(since: int) -> dict[str, Any]:
     """Return the marks that changed after version `since` of the log.
 
     version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all. In
-    words, and null before a find all: new_marks, how many the model has not learnt from; matches, how many items match
-    beside the changes since the round before; since, what marks changed of that. total: how many items match, null
-    before a find all. can_undo, can_redo: whether undo and redo have something to do.
+    words, and null before a find all: new_marks, how many the model has not learnt from; matches, the number of matches
+    and the changes since the last round; since, what marks changed of that. total: how many items match, null before a
+    find all. can_undo, can_redo: whether undo and redo have something to do.
     """
     changed = service().changes(session_id(), since)
     found = changed.since

@@ -26,7 +26,7 @@ routes = Blueprint("pictures", __name__)
 def picture(size: str, item: int) -> Response:
     """Send the picture of an item as JPEG, small or large; 404 for an item without a readable one.
 
-    A browser may cache it for ever if the address has the picture's version in `v`, since another picture under the
+    If the address has the picture's version in `v`, a browser may cache it forever, because another picture under the
     same id has another version.
     """
     if size not in THUMBNAIL_SIZES or item >= 2**63:

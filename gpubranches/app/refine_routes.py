@@ -32,7 +32,7 @@ routes = Blueprint("refine", __name__)
 def refine() -> Response:
     """Find all by the options of the form, within the filter `where`; the cut stays as it was.
 
-    task: a name for `/tasks/<name>`, which tells the stage and cancels.
+    task: a name for `/tasks/<name>`, which returns the stage and can cancel the task.
     """
     form, session = request.form, session_id()
     options = RefineOptions(

@@ -152,7 +152,7 @@ def _alert(
     """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others.
 
     message: in English; suggestions: names that can be searched for instead; translated: the message in the language of
-    the page, "" for the English one. An error of a search is told beside the search field.
+    the page, "" for the English one. An error of a search is shown beside the search field.
     """
     if is_for_programs():
         return problem(message, status, kind)

@@ -30,8 +30,8 @@ class Tile:
     """One item of the grid.
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
-    picture's width by its height; remote: the address that a browser loads the picture from, where it has none here and
-    that is allowed; source: the address that it came from; "" for none.
+    picture's width by its height; remote: the address of a picture on another site, if that is allowed and there is
+    none here; source: the address that it came from; "" for none.
     """
 
     id: int
@@ -48,8 +48,8 @@ class Tile:
 class Chip:
     """One term of a query, for display.
 
-    sign: "+" or "-"; label: as it was written; others: the query without it, "" where that is none; item: its id, with
-    the version of its picture, "" for none; sent: the name of an uploaded picture.
+    sign: "+" or "-"; label: as the user wrote it; others: the query without it, "" where that is none; item: its id,
+    with the version of its picture, "" for none; sent: the name of an uploaded picture.
     """
 
     sign: str
@@ -86,7 +86,7 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: of the list, whose pages differ by
-    `offset`; offset: of this page; query: what the search field holds; origin: what to mark its items with; where: the
+    `offset`; offset: of this page; query: the text of the search field; origin: what to mark its items with; where: the
     filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label of a
     button that finds all, "" for no button; how: what answered a query, and took_ms its time.
     """
@@ -120,7 +120,7 @@ class View:
 
 
 NEAR_CUT = frozenset({"borderline", "below", "gone"})
-"""Parts of an answer whose items lie near the cut, so that marks on them count as on suggestions."""
+"""Parts of an answer with items near the cut. Marks on these items count as marks on suggestions."""
 
 
 def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | None = None) -> list[Tile]:

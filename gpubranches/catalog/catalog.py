@@ -179,7 +179,7 @@ class Catalog(CatalogWriter):
         """Rewrite the catalog without deleted rows and with small segments joined; ids stay.
 
         keep_embeddings: False to remove the embeddings for good, and to decode them from the codes. Raises UsageError
-        if the catalog's head does not decode, CatalogFormatError if a file is damaged, since damage is not copied.
+        if the catalog's head has no decoder, CatalogFormatError if a file is damaged, because damage is never copied.
         """
         with self.writing(), disk_errors(self.path):
             if not keep_embeddings and ((codec := self.codec) is None or not codec.decodes):

@@ -1,4 +1,4 @@
-"""Joining catalogs of disjoint ids and one codec into one: their files are linked or copied, nothing is encoded."""
+"""Joining catalogs with disjoint ids and the same codec: files are linked or copied, and nothing is encoded."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _Placed = tuple[Snapshot, Segment]
 
 
 def merge_into(folder: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> int:
-    """Make the catalog of some parts in an empty folder; return how many bytes had to be copied.
+    """Join catalogs into one in an empty folder; return the number of copied bytes.
 
-    Ids stay. On one file system the immutable files of the segments get second names, elsewhere they are copied and
-    compared with their checksums. report: called with (done, total) segments. Raises ShardError for parts that do not
-    form one catalog, CatalogNotFoundError or CatalogFormatError for one that cannot be opened, DataError if the disk
-    has no space.
+    Ids do not change. On one file system the immutable files of the segments are hard-linked; otherwise they are copied
+    and compared with their checksums. report: called with (done, total) segments. Raises ShardError for parts that do
+    not form one catalog, CatalogNotFoundError or CatalogFormatError for a part that cannot be opened, DataError if the
+    disk has no space.
     """
     parts = [CatalogReader.open(path).snapshot for path in paths]
     _require_one_codec(parts)
@@ -85,7 +85,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A part that `ingest --shard` made: its number and their count, its first id and the one after its last."""
+    """A part that `ingest --shard` made: its number, the number of parts, its first id, and the id after its last."""
 
     part: Snapshot
     number: int
@@ -95,7 +95,7 @@ class _Shard:
 
 
 def _require_all_shards(parts: Sequence[Snapshot]) -> None:
-    """Raise ShardError unless the parts made by `ingest --shard` are complete, all there, and of one input."""
+    """Raise ShardError unless the parts made by `ingest --shard` are complete, all present, and of one input."""
     shards = sorted(_shards(parts), key=lambda shard: shard.number)
     if not shards:
         return
@@ -216,7 +216,7 @@ def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], dict[str, bytes]
 
 
 def _one_record(records: Sequence[tuple[Snapshot, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the entries of shards in the list of inputs as the one of a single ingest."""
+    """Return the entries of shards in the list of inputs as the entry of a single ingest."""
     first = records[0][1]
     for part, record in records:
         if record["paths"] != first["paths"]:
@@ -228,7 +228,7 @@ def _one_record(records: Sequence[tuple[Snapshot, dict[str, Any]]]) -> dict[str,
 
 
 def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
-    """Return the listings of shards as the one of a single ingest: a file of which several have a part is one again."""
+    """Return the listings of shards as that of a single ingest; a file divided among shards becomes one again."""
     groups: list[list[dict[str, Any]]] = []
     for part in shards:
         record = part.manifest["source"]["inputs"][0]
@@ -243,7 +243,7 @@ def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
 
 
 def _extend(before: list[dict[str, Any]], group: list[dict[str, Any]], part: Snapshot) -> None:
-    """Add the rows of a file that the next shard has to those of the one before."""
+    """Add the rows of a file in the next shard to its rows in the shard before."""
     state = ("place", "size", "mtime_ns", "ctime_ns")
     if [[row[name] for name in state] for row in group] != [[row[name] for name in state] for row in before]:
         raise ShardError(
@@ -277,7 +277,7 @@ def _segments(
 
 
 def _deleted(placed: Sequence[_Placed]) -> Bitmap | None:
-    """Return the bitmap of deleted rows by their new positions, None if none is deleted."""
+    """Return the bitmap of deleted rows by their new positions, or None if none is deleted."""
     parts = [np.zeros(0, np.uint8)]
     for part, segment in placed:
         own = slice(segment.start // 8, (segment.start + segment.tiles * TILE) // 8)

@@ -51,10 +51,10 @@ _CHUNK_ROWS = 8192
 class Segment:
     """Rows of a catalog between two tile boundaries; positions start + 0 .. start + n - 1.
 
-    codes: (tiles, d, TILE) uint8; zones: (tiles, 2, d, ZONES) uint8; bits: (n, P/8) uint8 or None;
-    scales: (n,) float16 or None; embeddings: (n, D) float16 or None; ids: (n,) int64, the id of each row;
-    rows: (last_id - first_id + 1,) uint32, the row of each id, 0xFFFFFFFF where there is none; lease: keeps the files
-    from being removed by the writer of another generation; decode: gives embeddings where none are stored, or None.
+    codes: (tiles, d, TILE) uint8; zones: (tiles, 2, d, ZONES) uint8; bits: (n, P/8) uint8 or None; scales: (n,) float16
+    or None; embeddings: (n, D) float16 or None; ids: (n,) int64, the id of each row; rows: (last_id - first_id + 1,)
+    uint32, the row of each id, 0xFFFFFFFF for ids without a row; lease: keeps the files from being removed by the
+    writer of another generation; decode: returns embeddings if none are stored, or None.
     """
 
     folder: Path

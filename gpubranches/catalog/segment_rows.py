@@ -25,7 +25,7 @@ Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
 
 class OneAtATime:
-    """A source that several threads read; it is asked by one at a time, since files may be read in turn."""
+    """A source for several threads. One thread accesses it at a time, because files may be read in order."""
 
     def __init__(self, source: RowSource):
         self._source = source
@@ -43,7 +43,7 @@ class OneAtATime:
             return self._source.items(start, stop)
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return why rows start..stop-1 could not be read, None if all could."""
+        """Return why rows start..stop-1 could not be read, or None if all could be read."""
         with self._lock:
             return self._source.reasons(start, stop)
 

@@ -30,9 +30,9 @@ _SPARSE = 16
 class Snapshot:
     """One generation of a catalog. It holds leases on its files, which no writer removes as long as it exists.
 
-    segments: in order of position; statistics: what was fitted once for the catalog; codec: decodes embeddings if the
-    catalog stores none, else None; deleted: bitmap of deleted rows, extended to all positions, or None; leases: on the
-    files outside segments.
+    segments: in order of position; statistics: fitted once for the catalog; codec: decodes embeddings if the catalog
+    stores none, else None; deleted: bitmap of deleted rows, extended to all positions, or None; leases: on the files
+    outside segments.
     """
 
     path: Path

@@ -14,7 +14,7 @@ from gpubranches.core.tie_order import splitmix64
 from gpubranches.errors import UsageError
 
 GROWTH = 1.09
-"""How many times as many rows a catalog must have for another sample."""
+"""The growth of a catalog, as a factor, after which the sample changes."""
 MOST_DELETED = 0.1
 """The largest share of deleted rows up to which deleted rows may be drawn."""
 
@@ -23,10 +23,10 @@ MOST_DELETED = 0.1
 class SteadySample:
     """Rows of a snapshot, drawn by a hash of their ids. The same content always gives the same sample.
 
-    They are drawn from the first segments: those up to the last one with which the catalog had grown by 9% since the
-    one before. So one ingest is drawn from as a whole, and small appends change nothing until they add up to 9%. A
-    deleted row stays in the sample until it is compacted. If more than a tenth of all rows are deleted, all live rows
-    are drawn from, and the sample may change with each commit.
+    The rows are drawn from the first segments: those up to the last segment with which the catalog had grown by 9%
+    since the previous such segment. So the sample is drawn from all rows of one ingest, and small appends change
+    nothing until they add up to 9%. A deleted row stays in the sample until compaction. If more than a tenth of all
+    rows are deleted, the sample is drawn from all live rows, and each commit may change it.
     """
 
     snapshot: Snapshot
@@ -46,7 +46,7 @@ class SteadySample:
 
     @cached_property
     def size(self) -> int:
-        """How many rows the sample is drawn from."""
+        """The number of rows that the sample is drawn from."""
         if self._only_live:
             return self.snapshot.n
         rows = size = 0

@@ -69,7 +69,7 @@ def copy_file(source: Path, entry: dict[str, Any], target: Path) -> Output:
 
 
 def link_file(source: Path, entry: dict[str, Any], target: Path) -> bool:
-    """Give an immutable file a second name; return False, and do nothing, where the file systems allow no link.
+    """Make a hard link to an immutable file; return False, and do nothing, if the file systems allow no link.
 
     Raises CatalogFormatError unless the file has the size of its entry in a manifest.
     """

@@ -15,7 +15,7 @@ ZONES = TILE // ZONE
 
 _SAMPLE = 4096
 _LEAST_ALONE = 1 << 14
-"""Rows of which a thread orders no fewer: it would wait more for Python's lock than it works."""
+"""The least number of rows for a thread; with fewer it would wait for Python's lock longer than it works."""
 _Span = tuple[int, int]
 
 
@@ -45,7 +45,7 @@ def _split_whole(codes: NDArray[np.uint8], order: NDArray[np.int64], span: _Span
 
 
 def _split(codes: NDArray[np.uint8], order: NDArray[np.int64], span: _Span) -> list[_Span]:
-    """Sort the rows of a span of the order by their widest dim; return its two halves, none for a zone."""
+    """Sort the rows of a span of the order by their widest dim; return its two halves, or none for a single zone."""
     start, stop = span
     size = stop - start
     if size <= ZONE:

@@ -47,7 +47,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(gpubranches.__version__, prog_name="gpubranches")
-@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen, and why.")
+@click.option("-v", "--verbose", is_flag=True, help="Log the program's choices, and their reasons.")
 def cli(verbose: bool) -> None:
     """Find all images of a catalog that match an idea: search, mark a few, apply a model to everything."""
     # A large catalog holds more files open than the 1,024 that shells allow at first.

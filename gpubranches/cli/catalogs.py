@@ -1,4 +1,4 @@
-"""The commands that tell of a catalog, check it, join several, take items away from it and export it."""
+"""The commands that describe a catalog, check it, merge several, delete items and export them."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def compact(directory: Path, no_embeddings: bool) -> None:
 @click.argument("parts", metavar="PART...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
-    """Make the catalog OUT of catalogs of one head and of disjoint ids, such as those of ingest --shard.
+    """Make the catalog OUT from catalogs with the same head and disjoint ids, such as those of ingest --shard.
 
-    Nothing is encoded again, and the parts stay. Their files are linked, or copied to another file system.
+    Nothing is encoded again, and the parts do not change. Their files are linked, or copied to another file system.
     """
     from gpubranches.service.merging import merge as join
 
@@ -83,7 +83,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, and why.")
 @click.option(
-    "--backend", type=click.Choice(["gpu"]), help="Also tell what this backend would keep in the memory of the card."
+    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
 )
 @json_option
 def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool)
 
 @click.command()
 @catalog_argument
-@click.option("--repair", "fix", is_flag=True, help="Keep what is undamaged, and print what is lost.")
+@click.option("--repair", "fix", is_flag=True, help="Keep the undamaged parts, and print the losses.")
 @json_option
 def verify(directory: Path, fix: bool, as_json: bool) -> None:
     """Compare all checksums of a catalog, its index and its marks; name the problems and exit with code 3.
@@ -144,7 +144,7 @@ def verify(directory: Path, fix: bool, as_json: bool) -> None:
 @catalog_argument
 @click.argument("what", type=click.Choice(["codes", "embeddings", "labels"]))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--session", default=None, help="labels: only those of one session.")
+@click.option("--session", default=None, help="With labels: only the marks of one session.")
 def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """Write the codes (.u8bin or .parquet), the embeddings (a clip-retrieval folder) or the label log (JSON).
 

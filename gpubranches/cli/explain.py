@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @model_source
 @json_option
 def explain(source: Source, item: int, marks: MarkedIds, options: RefineOptions, as_json: bool) -> None:
-    """Tell why an item matches or not: its boxes, and the bounds that it passes or misses most narrowly.
+    """Explain why an item matches or not: its boxes, and the bounds that it passes or misses most narrowly.
 
-    The model is trained anew, so give the marks and options of the refine.
+    The model is trained again, so give the marks and options of the refine.
     """
     with source.session() as session:
         marks.put_into(session)

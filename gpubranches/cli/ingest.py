@@ -43,14 +43,14 @@ quantizer_option = click.option(
     "--quantizer",
     default=None,
     type=click.Choice(QUANTIZERS),
-    help="What the 256 values of a code dim divide: its range, or its quantiles in a sample; by default as suits it.",
+    help="The range of each code dim: the whole range, or quantiles of a sample; the default depends on the head.",
 )
 _codec_options = (
     click.option(
         "--head",
         default=None,
         metavar="HEAD",
-        help="What reduces embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
+        help="The map from embeddings to codes: rca (the default), pca, none, or a trained head's FILE.",
     ),
     dims_option,
     quantizer_option,
@@ -73,12 +73,12 @@ _codec_options = (
         "--codec-from",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Take head, quantizers and embedder of this catalog, in place of new ones.",
+        help="Use the head, quantizers and embedder of this catalog.",
     ),
     click.option(
         "--shard",
         metavar="I/N",
-        help="Ingest the I-th of N parts of the input alone; merge joins all. Needs --codec-from.",
+        help="Ingest only the I-th of N parts of the input; merge joins them. Needs --codec-from.",
     ),
     click.option(
         "--fit-only",
@@ -99,7 +99,7 @@ _input_options = (
         "--batch-size",
         default=None,
         type=click.IntRange(1),
-        help="Images that are embedded together; by default as suits the model: 64, or 256 on a GPU.",
+        help="Images that are embedded together; the default depends on the model: 64, or 256 on a GPU.",
     ),
 )
 
@@ -143,8 +143,8 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
 @click.command()
 @catalog_argument
 @inputs_argument
-@click.option("--watch", "watched", is_flag=True, help="Go on: sync after every change, until Ctrl-C; needs [watch].")
-@click.option("--force", is_flag=True, help="Delete items even if more than half of those of the inputs are gone.")
+@click.option("--watch", "watched", is_flag=True, help="Sync after every change, until Ctrl-C; needs [watch].")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of the inputs' items are missing.")
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def sync(
@@ -152,7 +152,7 @@ def sync(
 ) -> None:
     """Make a catalog equal to its inputs: add new files, embed changed files again, delete missing ones.
 
-    A file that was moved keeps its ids and marks. Inputs of the catalog that are not named stay as they are.
+    A file that was moved keeps its ids and marks. Other inputs of the catalog do not change.
     """
     from gpubranches.ingestion import sync as make_equal
     from gpubranches.ingestion import watch
@@ -190,7 +190,7 @@ def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
     "--head",
     default=None,
     metavar="HEAD",
-    help="What reduces embeddings to codes: rca, pca, none, or a trained head's FILE; by default the catalog's own.",
+    help="The map from embeddings to codes: rca, pca, none, or a trained head's FILE; by default the catalog's own.",
 )
 @dims_option
 @quantizer_option

@@ -83,7 +83,7 @@ backend_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle"]),
-    help="What computes; auto is gpu if there is a usable card, else cpu.",
+    help="The backend; auto is gpu if there is a usable card, else cpu.",
 )
 nn_option = click.option(
     "--nn",
@@ -97,7 +97,7 @@ seed_option = click.option(
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="Of all that is drawn; the same marks, query and seed give the same answer.",
+    help="Seed of all random draws; the same marks, query and seed give the same answer.",
 )
 refine_options = as_object(
     "options",
@@ -106,7 +106,11 @@ refine_options = as_object(
         "--query", metavar="TEXT", help="The text that was searched for; its words help as far as the marks agree."
     ),
     click.option(
-        "--model", default=MODELS[0], show_default=True, type=click.Choice(MODELS), help="What is trained on the marks."
+        "--model",
+        default=MODELS[0],
+        show_default=True,
+        type=click.Choice(MODELS),
+        help="The model to train on the marks.",
     ),
     click.option(
         "--second-stage/--no-second-stage",
@@ -119,7 +123,7 @@ refine_options = as_object(
         default=RANDOM_NEGATIVES,
         show_default=True,
         type=click.IntRange(0, MOST_RANDOM_NEGATIVES),
-        help="Random items that are taken as wrong.",
+        help="Number of random items that count as wrong.",
     ),
     click.option(
         "--negative-weight",

@@ -59,7 +59,7 @@ proxy_options = (
         "--behind-proxy",
         metavar="ADDRESS",
         multiple=True,
-        help="Believe the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a proxy at this address or network.",
+        help="Trust the X-Forwarded-For, -Proto, -Host, -Port and -Prefix of a proxy at this address or network.",
     ),
     click.option(
         "--prefix",
@@ -99,7 +99,9 @@ def serve(source: ServedSource, address: Address, remote_pictures: bool) -> None
 @click.option(
     "--out", default="demo-catalog", show_default=True, type=click.Path(path_type=Path), help="The catalog to make."
 )
-@click.option("--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="How many scenes.")
+@click.option(
+    "--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="Number of scenes."
+)
 @click.option("--no-serve", is_flag=True, help="Make the catalog only.")
 @as_object("address", Address, *listen_options)
 def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:

@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ServedSource(Source):
-    """The catalog of a server; cluster, gpus, shards: where the shards of the ray backend are, as given."""
+    """The catalog of a server. cluster, gpus, shards: the user's options on the shards of the ray backend."""
 
     cluster: str | None = None
     gpus: str | None = None
@@ -101,7 +101,7 @@ def _ids(_: click.Context, option: click.Parameter, text: str | None) -> NDArray
 search_source = as_object("source", Source, own_embedder_option, backend_option, nn_option)
 """The options of searches, with the catalog as one argument `source`."""
 model_source = as_object("source", Source, own_embedder_option, backend_option, seed_option)
-"""What trains a model over the catalog, as one argument `source` with the catalog."""
+"""The options of training and applying a model, with the catalog as one argument `source`."""
 serve_source = as_object(
     "source",
     ServedSource,
@@ -111,16 +111,16 @@ serve_source = as_object(
         default="auto",
         show_default=True,
         type=click.Choice(["auto", "gpu", "cpu", "kdtree", "oracle", "ray"]),
-        help="What computes; auto is gpu if there is a usable card, else cpu; ray divides the catalog among machines "
+        help="The backend; auto is gpu if there is a usable card, else cpu; ray divides the catalog among machines "
         "or cards.",
     ),
     nn_option,
     seed_option,
-    click.option("--cluster", metavar="HOST:PORT", help="ray: a cluster that this machine is a node of."),
-    click.option("--gpus", metavar="N|all", help="ray: how many cards compute; without it CPUs do."),
-    click.option("--shards", type=click.IntRange(1), help="ray: how many parts CPUs compute; by default one a node."),
+    click.option("--cluster", metavar="HOST:PORT", help="ray: the cluster; this machine must be one of its nodes."),
+    click.option("--gpus", metavar="N|all", help="ray: number of cards to use; without it, CPUs are used."),
+    click.option("--shards", type=click.IntRange(1), help="ray: number of shards on CPUs; by default one per node."),
 )
-"""What serves the catalog, as one argument `source` with the catalog."""
+"""The options of serving, with the catalog as one argument `source`."""
 mark_options = as_object(
     "marks",
     MarkedIds,

@@ -44,13 +44,13 @@ settings_options = as_object(
     _setting(
         "--rounding", default=_DEFAULT.rounding, kind=click.Choice(ROUNDINGS), help="The 8-bit step while training."
     ),
-    _setting("--epochs", default=_DEFAULT.epochs, kind=int, help="Passes over the rows, at most."),
-    _setting("--batch", default=_DEFAULT.batch, kind=int, help="Rows a step."),
+    _setting("--epochs", default=_DEFAULT.epochs, kind=int, help="The largest number of passes over the rows."),
+    _setting("--batch", default=_DEFAULT.batch, kind=int, help="Rows per step."),
     _setting("--learning-rate", default=_DEFAULT.learning_rate, kind=float, help="Learning rate of AdamW."),
     _setting(
         "--patience", default=_DEFAULT.patience, kind=int, help="Stop after this many evaluations without a gain."
     ),
-    _setting("--seed", default=_DEFAULT.seed, kind=click.IntRange(0), help="Of all that is drawn."),
+    _setting("--seed", default=_DEFAULT.seed, kind=click.IntRange(0), help="Seed of all random draws."),
 )
 """The options of the training, as one argument `settings`."""
 
@@ -58,7 +58,7 @@ settings_options = as_object(
 @click.command("train-head")
 @click.argument("source", metavar="CATALOG|EMBEDDINGS", type=click.Path(path_type=Path))
 @click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="The head, .safetensors.")
-@click.option("--pairs", metavar="FILE", type=click.Path(path_type=Path), help="Text embeddings, one of every image.")
+@click.option("--pairs", metavar="FILE", type=click.Path(path_type=Path), help="Text embeddings, one for each image.")
 @embedder_option
 @click.option(
     "--without-texts", metavar="FILE", type=click.Path(path_type=Path), help="JSON list of names to leave out."
@@ -81,8 +81,8 @@ def train_head(
     """Train a head on a catalog's embeddings, or on those of a file or clip-retrieval folder.
 
     The head's vectors keep the embeddings' ranking as well as their 8-bit codes can. With --pairs it is trained
-    contrastively on images and their texts. A stopped run goes on where it was with the same command; `encode` makes
-    a catalog's codes with the head.
+    contrastively on images and their texts. The same command resumes a stopped run; `encode` makes a catalog's codes
+    with the head.
     """
     from gpubranches.ingestion.train_head import train_head as train
 

@@ -1,4 +1,4 @@
-"""Boxes as SQL, over a table with the columns id, c0, c1, ... that hold the codes."""
+"""Boxes as SQL, over a table of codes with the columns id, c0, c1, ...."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def box_condition(features: NDArray[np.int16], low: NDArray[np.uint8], high: NDA
 def votes_query(conditions: Sequence[str], estimator: NDArray[np.integer[Any]], table: str, min_votes: int) -> str:
     """Return a query for (id, votes) of the items with at least min_votes.
 
-    conditions: by `box_condition`, one a box; estimator: (b,) the estimator of each box. A vote is an estimator with at
-    least one box that holds the item.
+    conditions: by `box_condition`, one per box; estimator: (b,) the estimator of each box. A vote is an estimator with
+    at least one box that holds the item.
     """
     terms = []
     for e in np.unique(estimator):

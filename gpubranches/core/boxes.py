@@ -103,7 +103,7 @@ class Boxes(Sequence[Box]):
             raise ArrayError(f"boxes test code dim {self.features.max()}, the codes have dims 0..{d - 1}")
 
     def votes(self, codes: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        """Count for each row the ESTIMATORS with at least one box that holds it: (n,) uint16. codes: (n, d) uint8."""
+        """Count for each row the ESTIMATORS with at least one box around it: (n,) uint16. codes: (n, d) uint8."""
         check_array(codes, "codes", dtype=np.uint8, shape=(None, None))
         self.require_dims(codes.shape[1])
         votes = np.zeros(len(codes), np.uint16)

@@ -31,7 +31,7 @@ BLOCK_BYTES = 1 << 14
 """Bytes of a block with a checksum of its own."""
 _CHUNK_BYTES = 1 << 22
 _LARGE_BYTES = 1 << 20
-"""Data from this size on have their SHA-256 computed by a thread of its own."""
+"""If data have at least this size, a separate thread computes their SHA-256."""
 
 
 class Output(io.RawIOBase):
@@ -73,7 +73,7 @@ class Output(io.RawIOBase):
 
     @contextmanager
     def _hashing(self, view: memoryview) -> Iterator[None]:
-        """Add data to the SHA-256, which takes most of the time: of much data by a thread, during the block."""
+        """Add data to the SHA-256, which takes most of the time; for large data a thread does it during the block."""
         if len(view) < _LARGE_BYTES:
             self._sha.update(view)
             yield

@@ -22,7 +22,7 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0
 class RefineOptions:
     """The options of a find all, besides the marks.
 
-    model: what the boxes are, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
+    model: the kind of model, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
     second_stage: True ranks by a linear model on the embeddings; False ranks by votes, matched above half of the
     estimators; None is True wherever the catalog has embeddings. random_negatives: items drawn from the catalog that
     serve as wrong unchecked, at most a tenth of it. negative_weight: weight of an item marked wrong relative to one of

@@ -30,8 +30,8 @@ class Neighbors:
 class Candidates:
     """The items that a model selects, best first, ties by splitmix64(id).
 
-    ids: (m,) int64. total: how many items qualify; the list is shorter if it has a limit. votes: (m,) uint16 of boxes,
-    None of linear models. scores: (m,) float32 of linear models, None of boxes.
+    ids: (m,) int64. total: how many items qualify; the list is shorter if it has a limit. votes: (m,) uint16 for boxes,
+    None for linear models. scores: (m,) float32 for linear models, None for boxes.
     """
 
     ids: NDArray[np.int64]

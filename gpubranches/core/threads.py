@@ -62,16 +62,16 @@ def cores() -> int:
 
 
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield what work returns for each item, in order; several threads are at most two items each ahead.
+    """Yield the result of work for each item, in order; each of several threads is at most two items ahead.
 
-    With one thread each item is worked on when it is asked for. The threads end with the iterator, so that none is
+    With one thread, each item is processed when it is requested. The threads end with the iterator, so that none is
     alive when a process forks later.
     """
     return map(work, items) if threads <= 1 else _ahead(work, items, threads, 2 * threads)
 
 
 def one_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield what work returns for each item, in order; a thread works on the next item while one is in use."""
+    """Yield the result of work for each item, in order; a thread processes the next item while the caller uses one."""
     return _ahead(work, items, 1, 1)
 
 

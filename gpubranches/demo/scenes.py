@@ -76,7 +76,7 @@ class Group:
         return " ".join(word for word in (number, *adjectives, noun) if word)
 
     def covers(self, other: Group) -> bool:
-        """Tell whether the objects of `other` have every attribute named here, the count apart."""
+        """Return whether the objects of `other` have every attribute named here, except the count."""
         return all(
             wanted is None or wanted == got
             for wanted, got in (
@@ -109,7 +109,7 @@ class Scene:
         return " on ".join(part for part in (words, ground) if part)
 
     def describes(self, other: Scene) -> bool:
-        """Tell whether `other` is what this query asks for.
+        """Return whether `other` matches this query.
 
         The background agrees if one is named, and for each group asked for, the objects with its attributes
         exist and are exactly its count if one is named.
@@ -206,7 +206,7 @@ def _usual(names: Sequence[str], order: Iterable[str]) -> NDArray[np.float64]:
 
 
 def _fits(groups: list[Group]) -> bool:
-    """Tell whether the objects fit on the picture: up to six small ones, up to four if some are large."""
+    """Return whether the objects fit on the picture: up to six small ones, up to four if some are large."""
     return sum(group.count for group in groups) <= (4 if any(group.size == "large" for group in groups) else 6)
 
 

@@ -102,7 +102,7 @@ class GpuFaissIndex(FaissIndex):
 
 
 def faiss_bytes(catalog: Catalog) -> tuple[int, int]:
-    """Return the device bytes of a flat float16 index of the codes, and of an IVF index of 8 bits a dim."""
+    """Return the device bytes of a flat float16 index of the codes, and of an IVF index with 8 bits per dim."""
     return 2 * catalog.d * catalog.n + TEMPORARY_BYTES, (catalog.d + 8) * catalog.n + TEMPORARY_BYTES
 
 

@@ -48,7 +48,7 @@ class HostBackend(ScanBackend[list[SegmentRows]]):
 
     @abstractmethod
     def _model_votes(self, parts: list[SegmentRows], boxes: Boxes, min_votes: int, limit: int | None) -> Candidates:
-        """Return the `limit` best items with at least min_votes, best first; total: how many there are."""
+        """Return the `limit` best items with at least min_votes, best first, and total, the number of such items."""
 
     @abstractmethod
     def _nearest_rows(
@@ -60,7 +60,7 @@ class HostBackend(ScanBackend[list[SegmentRows]]):
     def _linear_rows(
         self, parts: list[SegmentRows], model: Linear, min_score: np.float32, limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-        """Return ids with scores >= min_score, which include the `limit` best; their scores; how many there are."""
+        """Return ids with scores >= min_score, with the `limit` best; their scores; the number of all such items."""
 
     @abstractmethod
     def _cosine_rows(

@@ -84,7 +84,7 @@ def build_catalog(
 
     inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
     `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
-    scaled to unit length. named: fields of `IngestOptions`, in place of those of `options`. progress: called with
+    scaled to unit length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with
     (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up
     to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
@@ -173,7 +173,7 @@ def _ingest_plan(
     record: int | None,
     run: IngestRun,
 ) -> None:
-    """Ingest the plan; record: the number of the stopped run that is resumed, None for a new run."""
+    """Ingest the plan. record: the number of the stopped run that is resumed, or None for a new run."""
     if record is None:  # a run that is resumed had all these inputs
         plan = [(each, planned) for each, planned in plan if planned]
     if not plan:
@@ -207,7 +207,7 @@ def _fitted(
     embedder: Embedder | None,
     options: IngestOptions,
 ) -> Catalog:
-    """Make an empty catalog whose codec is fitted to a sample. Raises UsageError if there is a catalog already."""
+    """Make an empty catalog with a codec fitted to a sample. Raises UsageError if there already is a catalog."""
     if history is not None:
         raise UsageError(f"{folder}: there is a catalog already; choose another folder for --fit-only")
     source, _ = run.open(_whole_plan(sample), {})
@@ -219,7 +219,7 @@ def _whole_plan(scanned: Sequence[Input]) -> list[tuple[Input, list[PlannedPiece
 
 
 def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> str:
-    """Return a message on pictures of a shard that can be read now and could not before, "" for none."""
+    """Return a message about pictures of a shard that could not be read before and can be now, or ""."""
     count = sum(len(planned) for _, planned in plan)
     what = "1 picture that" if count == 1 else f"{count:,} pictures that"
     return f"{what} could not be read can be now; ingest into the merged catalog to add" if count else ""
@@ -234,7 +234,7 @@ def _created(
     origin: dict[str, Any],
     recorded: tuple[str, bytes] | None,
 ) -> Catalog:
-    """Make an empty catalog for a source. model: the catalog whose codec it gets, None for one fitted to the source."""
+    """Make an empty catalog for a source. model: the catalog to take the codec from; None: fit it to the source."""
     base = origin["inputs"][0]["base"] if origin else 0
     if model is not None:
         return Catalog.create_like(folder, model, source=origin, listing=recorded, next_id=base)
@@ -253,7 +253,7 @@ def _created(
 
 
 def _model(path: Path) -> Catalog:
-    """Open the catalog of `codec_from`. Raises UsageError for one without a head."""
+    """Open the catalog of `codec_from`. Raises UsageError if it has no head."""
     catalog = Catalog.open(path)
     if catalog.codec is None:
         raise UsageError(f"--codec-from: expected a catalog with a head, {path} has codes alone")
@@ -292,7 +292,7 @@ def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any])
 
 
 def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog | None) -> dict[str, Any]:
-    """Return the options that distinguish catalogs of the same input; files and catalogs by their content.
+    """Return the options that distinguish catalogs of the same input; content represents files and catalogs.
 
     Raises UsageError for options that do not fit together.
     """
@@ -316,7 +316,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog
 
 
 def _identity_in(folder: Path) -> str:
-    """Return the identity of the embedder of the catalog in a folder, "" if no catalog with rows is there."""
+    """Return the identity of the embedder of the catalog in a folder, or "" without a catalog with rows."""
     if not (folder / "manifest.json").exists():
         return ""
     catalog = Catalog.open(folder)
@@ -324,7 +324,7 @@ def _identity_in(folder: Path) -> str:
 
 
 def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
-    """Return an embedder, opened by its spec if it is a text. Raises UsageError for one of too many dims.
+    """Return an embedder; a spec is opened. Raises UsageError for an embedder with too many dims.
 
     identity: as for `open_embedder`.
     """
@@ -335,7 +335,7 @@ def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
 
 
 def require_no_shard(catalog: Catalog, command: str) -> None:
-    """Raise UsageError if a catalog is a shard, whose next ids belong to another one."""
+    """Raise UsageError if a catalog is a shard, because the next ids belong to another shard."""
     if shard := catalog.source.get("made_with", {}).get("shard"):
         raise UsageError(
             f"{command}: {catalog.path} is shard {shard}, and the ids after its own belong to others; use the catalog "

@@ -85,9 +85,9 @@ def _file(path: Path, given: InputFiles) -> Input:
 
 
 def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) -> Input:
-    """Open a folder as the kind that most of its bytes are of; files of other kinds are counted in the notes.
+    """Open a folder as the kind with the most bytes; the notes count files of other kinds.
 
-    Videos are read only where there are no pictures: those of a camera are larger than its pictures, and fewer.
+    Videos are read only if there are no pictures, because a camera's videos are fewer but larger than its pictures.
     """
     found = find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings])
     files = {FOLDERS[0].endings: found.pictures}

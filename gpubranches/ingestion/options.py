@@ -33,14 +33,15 @@ _OF_THE_CATALOG = {
 class IngestOptions:
     """The options of an ingest or append.
 
-    embedder: one, or its spec, see `open_embedder`; pictures need one. head: "rca" (default), "pca", "none" or a file.
-    d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's default.
-    keep_embeddings: False to store codes and bits alone, and to decode embeddings from the codes, by a head's file that
-    has a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the folder of the
-    pictures that clip-retrieval folders name; None: it is searched. strict: raise DataError at the end if any input
-    could not be read. batch_size: pictures that are embedded together; None: what suits the embedder. codec_from: a
-    catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of n parts of the input,
-    which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of the input.
+    embedder: an embedder or its spec, see `open_embedder`; needed for pictures. head: "rca" (default), "pca", "none" or
+    a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
+    default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
+    the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
+    folder of the pictures that clip-retrieval folders name; None: the program looks for it. strict: raise DataError at
+    the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
+    choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of
+    n parts of the input, which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of
+    the input.
     """
 
     embedder: Embedder | str | None = None
@@ -111,7 +112,7 @@ class IngestOptions:
         return None if self.pictures is None else Path(self.pictures)
 
     def require_of_append(self) -> None:
-        """Raise UsageError for an option that the catalog has decided: an append uses the catalog's own."""
+        """Raise UsageError for an option that the catalog has fixed: an append uses the catalog's own."""
         if other := self._decided(*_OF_THE_CATALOG):
             raise UsageError(
                 f"append: expected none of {', '.join(_OF_THE_CATALOG.values())}, since the catalog keeps its own, got "
@@ -119,6 +120,6 @@ class IngestOptions:
             )
 
     def _decided(self, *names: str) -> str:
-        """Return those of some options that are not the default, as of the command line; "" for none."""
+        """Return the given options that differ from the default, in the form of the command line, or ""."""
         default = type(self)()
         return ", ".join(_OF_THE_CATALOG[name] for name in names if getattr(self, name) != getattr(default, name))

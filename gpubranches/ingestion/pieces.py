@@ -69,9 +69,9 @@ def content_digest(file: object) -> bytes:
 class Piece:
     """The smallest unit that is ingested alone: a picture, a file of many, a partition with its metadata, an array.
 
-    name: within its input; files: the first has the rows, the others their metadata; first: the first row of the file
-    in the input; rows: number of rows of the file. A shard may have a part of a file: start: the first row of the file
-    that belongs to the piece, rows: the one after the last; whole: whether all of them do.
+    name: unique within its input; files: the first contains the rows, the others their metadata; first: the first row
+    of the file in the input; rows: number of rows of the file. A shard may have a part of a file: start: the first row
+    of the file that belongs to the piece, rows: the row after the last; whole: whether all rows belong to it.
     """
 
     name: str
@@ -94,7 +94,7 @@ PlannedPiece = tuple[Piece, int]
 def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, int], None]) -> list[PlannedPiece]:
     """Return the plan with the digests of all files; files without a digest are read.
 
-    The files of a part of a piece get none: several shards would each read all of them.
+    Files of a part of a piece get no digest, because several shards would each read all of them.
     """
     done: list[PlannedPiece] = []
     for piece, start in planned:

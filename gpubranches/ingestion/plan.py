@@ -29,7 +29,7 @@ _OPTIONS = {
 
 
 def is_begun(history: IngestHistory) -> bool:
-    """Return whether a catalog holds any rows; an ingest that was stopped before its first rows can start again."""
+    """Return whether a catalog has any rows; an ingest that was stopped before its first rows can start again."""
     first = history.records[0].base if history.records else 0
     return history.catalog.next_id > first or "made_with" not in history.catalog.source
 

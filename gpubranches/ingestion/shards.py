@@ -1,4 +1,4 @@
-"""Parts of an input: the rows of one shard of several, and the evenly spaced rows that a codec is fitted to."""
+"""Parts of an input: the rows of one shard, and the evenly spaced rows for fitting a codec."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gpubranches.ingestion.protocol import Input
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `of` parts of an input, by its number from 1."""
+    """One of `of` parts of an input; parts are numbered from 1."""
 
     number: int
     of: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the shard of a text such as 2/4. Raises UsageError for another text."""
+        """Return the shard of a text such as 2/4. Raises UsageError for an invalid text."""
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         number, of = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= of:
@@ -38,15 +38,15 @@ class Shard:
     def rows(self, n: int) -> tuple[int, int]:
         """Return the first row of this shard of n rows, and the row after its last.
 
-        If each shard has `ENCODED_ROWS` rows or more, all begin at a multiple of it: then the same rows are encoded
-        together as without shards, which makes the codes equal to the last bit.
+        If each shard has `ENCODED_ROWS` rows or more, all begin at a multiple of it. The same rows are then encoded
+        together as without shards, so that codes are equal to the last bit.
         """
         block = ENCODED_ROWS if n >= self.of * ENCODED_ROWS else 1
         first, stop = (number * n // self.of // block * block for number in (self.number - 1, self.number))
         return first, n if self.number == self.of else stop
 
     def cut(self, inputs: Sequence[Input]) -> tuple[list[Input], int]:
-        """Return the inputs with the pieces, and parts of pieces, of this shard, and the number of its first row.
+        """Return the inputs with the (parts of) pieces of this shard, and the number of its first row.
 
         Raises UsageError if there are fewer rows than shards.
         """
@@ -67,7 +67,7 @@ class Shard:
 
 
 def sampled(inputs: Sequence[Input]) -> list[Input]:
-    """Return the inputs with `FIT_ROWS` evenly spaced rows of them, each a piece of its own, or with all if fewer."""
+    """Return the inputs with `FIT_ROWS` evenly spaced rows, each a piece, or with all rows if there are fewer."""
     n = sum(piece.rows for each in inputs for piece in each.pieces)
     if n <= FIT_ROWS:
         return list(inputs)

@@ -30,9 +30,9 @@ from gpubranches.ingestion.run import was_stopped
 MOST_DELETED = 0.5
 """The largest share of an input's items that a sync deletes without `force`."""
 _QUIET_MS, _LONGEST_MS = 1000, 60_000
-"""How long watched inputs must be quiet before they are compared, and the longest wait for that."""
+"""How long watched inputs must stay unchanged before a sync, and the longest wait for that."""
 _TRIES = 4
-"""How often a watch syncs in a row before it gives up, a second apart, where files cannot be read."""
+"""How many times a watch repeats a sync, one second apart, before it gives up on unreadable files."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class SyncReport:
 class _Difference:
     """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
-    changed: their files have other content now. gone: neither their files nor their content are there. moved: with the
-    present path of their content. notes: one sentence each.
+    changed: pieces whose files have other content now. gone: pieces whose files and content are both missing. moved:
+    pieces with the present path of their content. notes: one sentence each.
     """
 
     added: int = 0
@@ -85,12 +85,13 @@ def sync(
 ) -> SyncReport:
     """Make a catalog equal to the present state of some of its inputs; other inputs of the catalog do not change.
 
-    A file is the same if its path, size and times are, or its path and content. A file that was at another path was
-    moved: its items keep their ids and marks. The items of a changed file are deleted, and its present content gets new
-    ids. Items that a user deleted stay deleted. A stopped sync is completed by the next one.
-    force: delete even if more than `MOST_DELETED` of the items are gone. options, progress, named: as for `append`.
-    Raises UsageError for an empty input, for one whose files the catalog has no record of, and for too many items gone
-    without `force`; nothing is changed then.
+    A file is the same if its path, size and times are the same, or its path and content. A file whose content was at
+    another path was moved: its items keep their ids and marks. The items of a changed file are deleted, and its present
+    content gets new ids. Items that a user deleted stay deleted. The next sync completes a stopped one.
+
+    force: delete even if more than `MOST_DELETED` of the items are missing. options, progress, named: as for `append`.
+    Raises UsageError for an empty input, for an input without a record of its files, and without `force` if too many
+    items are missing; nothing is changed then.
     """
     began = time.perf_counter()
     options = IngestOptions.chosen(options, named)
@@ -134,8 +135,8 @@ def watch(
 ) -> Iterator[SyncReport]:
     """Sync now and after every change below the inputs, until the iterator is closed; yield each report.
 
-    Arguments are those of `sync`. A sync that fails since a file cannot be read is tried again, a few times. Raises
-    BackendUnavailableError without watchfiles, and as `sync`.
+    The arguments are those of `sync`. If a sync fails because a file cannot be read, it is repeated a few times. Raises
+    BackendUnavailableError without watchfiles, and the errors of `sync`.
     """
     try:
         from watchfiles import watch as changes_of
@@ -190,10 +191,9 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
 
 
 def _missing(history: IngestHistory, scanned: Sequence[Input], notes: list[str]) -> list[RecordedPiece]:
-    """Return the recorded pieces whose files are gone; add a note on those that are there and are not read now.
+    """Return the recorded pieces whose files are missing; add a note about files that exist but are not read now.
 
-    Such files are, for example, of a format whose package is missing here, or in a folder most of whose bytes are now
-    of another kind.
+    For example, the package for their format is missing, or most bytes of their folder are now of another kind.
     """
     here = {piece.path for each in scanned for piece in each.pieces}
     missing: dict[str, RecordedPiece] = {}
@@ -211,14 +211,14 @@ def _missing(history: IngestHistory, scanned: Sequence[Input], notes: list[str])
 
 
 def _is_in(folder: str, place: str) -> bool:
-    """Return whether a file, no link, is there in a folder, and not hidden."""
+    """Return whether a file exists in a folder, is not a link and is not hidden."""
     inside = os.path.relpath(place, folder)
     hidden = inside.startswith(".") or f"{os.sep}." in inside
     return not hidden and os.path.isfile(place) and os.path.realpath(place) == place
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
-    """Return which recorded pieces are under which other paths now; of equal ones, that of the same name first."""
+    """Return recorded pieces with their new paths, if they moved; of equal files, one of the same name comes first."""
     earlier: defaultdict[tuple[int, bytes], dict[str, RecordedPiece]] = defaultdict(dict)
     for past in before:
         if len(past.files) == 1:
@@ -260,7 +260,7 @@ def _ids(catalog: Catalog, pieces: Sequence[RecordedPiece]) -> NDArray[np.int64]
 
 
 def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
-    """Raise UsageError for a folder of pictures of which the catalog has no record: all would be added again."""
+    """Raise UsageError for a folder of pictures without a record in the catalog, because all would be added again."""
     source = history.catalog.source
     folders = {present_path(source, root) for root in source.get("roots", {}).values()}
     recorded = {path for entry in source.get("inputs", []) if entry["listing"] for path in entry["paths"]}

@@ -105,7 +105,7 @@ class ClassicEnsemble(_Classic):
 
     n_estimators: their number. share, top_down, bounded, random_state: as in ClassicBranches.
 
-    After `fit`, boxes_: Boxes of n_estimators. An estimator holds every positive of its own sample, on average 63% of
+    After `fit`, boxes_: Boxes of n_estimators. An estimator covers every positive of its own sample, on average 63% of
     them and at least one. With 25 estimators one positive in 10^11 is in no sample. Reproducibility and codes marked
     both ways are as in ClassicBranches.
     """

@@ -157,9 +157,9 @@ def grow_box(columns, positive, weight, first, dims, reach, bounded, state, low,
 def grow_classic(columns, positive, weights, key, pool, pool_sizes, options):
     """Return the boxes of one estimator: sizes (b,), features, low, high (b, f), the first `size` of each row valid.
 
-    columns: (d, m) uint8; positive: (m,) uint8; weights: (m,) int64, how often a point was drawn, 0 for none of it;
-    key: uint64; pool (s, f), pool_sizes (s,): the subsets of dims; options: subsets tried for a box, boxes after which
-    only one is tried, reach, bounded (0 or 1).
+    columns: (d, m) uint8; positive: (m,) uint8; weights: (m,) int64, how often each point was drawn, or 0; key: uint64;
+    pool (s, f), pool_sizes (s,): the subsets of dims; options: subsets tried for a box, boxes after which only one is
+    tried, reach, bounded (0 or 1).
     """
     tries, patience, reach, bounded = options
     m, f = columns.shape[1], pool.shape[1]

@@ -32,9 +32,9 @@ def mixture_cut(
     has the `WINDOW` best items; it doubles until it reaches below the mean and at most half of it is probably wanted.
     The mixture is fitted by EM. With r_i the chance that item i is wanted, the cut after i items has the expected F1 2
     (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j + 2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing
-    F-measures, ICML 2012). The cut lies half way to the next score. weights: (m,), how many items each score stands
-    for, None for one each; with them the best scores are taken singly and the others in groups, smaller for better
-    scores.
+    F-measures, ICML 2012). The cut lies half way to the next score. weights: (m,), how many items each score
+    represents, None for one each; with them the best scores are taken singly and the others in groups, smaller for
+    better scores.
     """
     if len(scores) == 0:
         return None

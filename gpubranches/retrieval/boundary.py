@@ -42,10 +42,10 @@ class BoundaryPosterior:
 
     The posterior has three factors. The prior is half uniform in the logarithm of how many items lie above the
     boundary, and half uniform in the score, both from `few` items on. The likelihood is that of the marks, at scores by
-    a model that did not see them. The third factor prefers gaps, since kinds of things are separated by gaps
-    (low-density separation; Chapelle and Zien, AISTATS 2005): it is D^-gaps, where D is the density at the boundary
-    times the mean excess of the scores above it, divided by how many scores lie above. D is 1 for an exponential tail
-    and near 0 in a gap.
+    a model that did not see them. The third factor prefers gaps, because gaps separate kinds of things (low-density
+    separation; Chapelle and Zien, AISTATS 2005): it is D^-gaps, where D is the density at the boundary times the mean
+    excess of the scores above it, divided by how many scores lie above. D is 1 for an exponential tail and near 0 in a
+    gap.
 
     gaps, few: as above. After `fit`: boundaries_ (c,) float64, candidate boundaries, descending; sizes_ (c,), how many
     unmarked items lie above each; density_ (c,), D at each; unit_, the standard deviation of the scores; posterior_ (c,

@@ -26,11 +26,11 @@ from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.sampling import inclusion, systematic
 
 AUDITED = 20
-"""Items of an audit, unless another number is asked for."""
+"""The default number of items of an audit."""
 CARRIED = 0.5
 """Weight of an audited item in the estimates of later rankings."""
 SURE, LIKELY = 0.9, 0.5
-"""Least chances to be right of the first two of TIERS."""
+"""The least chances to be right for the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from the items without a rank."""
 _BINS = 48
@@ -68,10 +68,11 @@ class Sample:
 class Completeness:
     """The estimates of how complete the answer of one ranking is. It never changes.
 
-    ranking: as it was refined; marks: the marks it was refined with; universe: the number of items that could have been
-    ranked; seed: of all draws; earlier: audited items of earlier rankings, which weigh half. They are taken to say of
-    this ranking's curve what they said of theirs: how steeply it falls around its own cut. breadth: how broad the marks
-    say the idea is, None if it was not judged. drawn: all items drawn so far for audits of this ranking.
+    ranking: the result of the refine, before any later cut; marks: the marks it was refined with; universe: the number
+    of items that could have been ranked; seed: of all draws; earlier: audited items of earlier rankings, which weigh
+    half. They are assumed to tell the same about this ranking's curve as about theirs: how steeply it falls around its
+    cut. breadth: the judged breadth of the idea, None if it was not judged. drawn: all items drawn so far for audits of
+    this ranking.
 
     Recall refers to the whole universe: the matches, the ranked items below the cut, and an estimate of the right items
     that are not ranked. Before an audit these are .7% of the right items (90%: .05% to 9%), by the prior.
@@ -143,8 +144,7 @@ class Completeness:
         marks: all present marks; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for
         every 20 items. Ranked items are drawn by systematic sampling in the order of the ranking (Madow, On the theory
         of systematic sampling II, 1949). Their chances are proportional to sqrt(p (1 - p)), the standard deviation of
-        being right, by the curves as they are known. So most are drawn where mistakes are likely, evenly over the
-        scores.
+        being right, by the present curves. So most are drawn where mistakes are likely, evenly over the scores.
         """
         rng = np.random.default_rng([self._seed, 1, len(self.drawn.ids)])
         excluded = np.concatenate([_keys(marks), self.drawn.ids])
@@ -168,7 +168,7 @@ class Completeness:
     def random_checks(self, cut: Ranking, marks: ItemLabels) -> RandomChecks:
         """Return the marks of the items of `draw_anywhere` that lie below the cut.
 
-        cut: the ranking as it is cut now; marks: all present marks.
+        cut: the ranking with its present cut; marks: all present marks.
         """
         drawn = self.drawn.ids[self.drawn.anywhere]
         above = self._ids[cut.scores >= np.float32(cut.threshold)]

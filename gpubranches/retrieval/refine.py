@@ -95,9 +95,9 @@ def find_all(
 
     second_stage: rank by embeddings, else by votes; "linear" needs it. If the broad model gives the answer
     (`breadth.judge`), the second stage ranks the whole catalog, and models that learn from pseudo-labels are trained on
-    that ranking. Else it ranks what the boxes hold. seed: of the learner. where: only its items are ranked, also of the
-    marked ones; the model learns from all marks. lean: by votes alone, the list is long enough for this cut. Raises
-    UsageError for a second stage over a catalog without embeddings.
+    that ranking. Otherwise it ranks the items in the boxes. seed: of the learner. where: only its items are ranked,
+    also of the marked ones; the model learns from all marks. lean: by votes alone, the list is long enough for this
+    cut. Raises UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
     if second_stage or model == "linear":

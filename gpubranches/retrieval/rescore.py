@@ -36,7 +36,7 @@ _MOST_REACHED = 4000
 _MOST_MARKS = 500
 """The largest number of marks of each label in the graph of neighbours; the first ones are taken."""
 FEWEST_HELD_OUT = 4
-"""The least number of held-out scores from which their standard deviation is known."""
+"""The least number of held-out scores for an estimate of their standard deviation."""
 _LEAST_SCORE_STD = 0.1
 _SCORED_AT_ONCE = 65_536
 _AHEAD = 8
@@ -61,9 +61,9 @@ class Rescorer:
     marks are part of this graph with their labels. So a group is found whole even if the marks reach only its edge. The
     held-out score of a positive is then the score it would have had without its own mark in the graph.
 
-    Few positives say little about what they have in common. If a query put it in words, the penalty is weaker along the
-    direction of the words, as if there were a further feature, `breadth.TRUST` times the product with that direction.
-    The model uses it as far as the marks agree; `benchmarks/words.py` measures the gain.
+    A few positives tell little about what they have in common. If a query put it in words, the penalty is weaker along
+    the direction of the words, as if there were a further feature, `breadth.TRUST` times the product with that
+    direction. The model uses it as far as the marks agree; `benchmarks/words.py` measures the gain.
 
     The cut is the mean of two estimates. The first lies at `share` of the way from 0, the decision threshold of the
     class-balanced model, to the mean held-out score. The second is `mixture_cut`, which sees how many items of the
@@ -106,7 +106,7 @@ class Rescorer:
     ) -> Self:
         """Fit to embeddings of positives (p, D) and negatives (m, D); mean: (D,) of the catalog. All float32.
 
-        whitening: of the catalog; None takes the embeddings as they are. local: the whitening by the differences
+        whitening: of the catalog; None: the embeddings are not whitened. local: the whitening by the differences
         between neighbours, for the graph of neighbours; None takes `whitening`. n_checked: how many of the negatives,
         the first ones, a person marked. fair: (p,) bool, which positives are a fair sample of the wanted items rather
         than of items near the cut; they set the cut, or all positives if none is fair. words: (D,) float32, the
@@ -282,7 +282,7 @@ class Rescorer:
         """Return the score from which items match.
 
         scores: (m,) float32 of unmarked candidates, any order; held_out: (p,) held-out scores of the positives;
-        n_marked: positives that are in the answer already; weights: (m,), how many candidates each score stands for,
+        n_marked: positives that are in the answer already; weights: (m,), how many candidates each score represents,
         None for one each.
         """
         mean, std = float(held_out.mean()), score_std(held_out)

@@ -72,12 +72,12 @@ class Searcher:
 
         query: a str is a text in the grammar of `queries.parse`; several terms are combined by `queries.combine`, each
         centred on the mean of its kind and scaled to unit length. A `Term` is one term: `Words` are a text without the
-        grammar. An int is the id of an item, which is found first. A Path or a PIL image is a picture. An array
-        is an image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even where there are
-        embeddings, by one text, item or code; a text needs a head with a text tower.
+        grammar. An int is the id of an item, which is found first. A Path or a PIL image is a picture. An array is an
+        image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even if there are embeddings,
+        for one text, item or code; a text needs a head with a text tower.
 
         Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
-        has nothing to compare by; DataError for a file that is no picture.
+        has nothing to compare by; DataError for a file that is not a picture.
         """
         match query:
             case str():

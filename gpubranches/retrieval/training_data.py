@@ -20,7 +20,7 @@ class TrainingData:
     random items that serve as negatives. fair: (p,) bool, True for positives that a person chose; they are a fair
     sample of the wanted items, and items that the program chose are not. chosen_negatives: (m,) bool, True for
     negatives that a person chose. near_cut: (p + m,) bool, positives first, True for items that the program chose
-    because they lie near the cut of a narrow answer; they are no fair sample of the scores by another model.
+    because they lie near the cut of a narrow answer; they are not a fair sample of the scores by another model.
     negative_weight: weight of a negative relative to an unchecked item in the narrow linear models; boxes exclude every
     negative. words: (D,) float32, the direction of the query's words, for a second stage; None without words.
     """

@@ -40,10 +40,10 @@ Ids = NDArray[np.int64]
 class Answer:
     """The answer of one find all. It never changes: another cut, estimate or mark gives another answer.
 
-    ranking: the items, best first, and which of them match; completeness: what is known of how many of them are right
-    and how many are missing; options: what it was found with; boxes: of the model, None for one without; coding,
-    generation: of the catalog when it was found; before: what matched in the round before, as it was cut then, None in
-    the first round; breadth: what the marks say of how broad the idea is, None by votes alone.
+    ranking: the items, best first, and which of them match; completeness: estimates of how many matches are right and
+    how many are missing; options: those of the find all; boxes: of the model, or None; coding, generation: of the
+    catalog when it was found; before: the matches of the last round with its cut, None in the first round; breadth: the
+    judged breadth of the idea, None by votes alone.
 
     marks, audited: those that its matches, parts and `current` honour, see `with_marks`; by default those of the find
     all. `ranking` is as it was found and cut.
@@ -86,7 +86,7 @@ class Answer:
 
     @cached_property
     def listed(self) -> Ranking:
-        """The ranking as the marks cut it; precision and recall are those of `ranking`.
+        """The ranking cut under the present marks; precision and recall are those of `ranking`.
 
         Items marked right since that were not ranked are at its end, with the score nan. An item whose mark was removed
         matches by its score.
@@ -161,7 +161,7 @@ class Answer:
         """The parts by name, in the order of PARTS; tiers and changes only if the answer has them.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
-        without marked items; new, gone: what matches now and did not, and the other way round.
+        without marked items; new, gone: items that match now but did not before, and the reverse.
         """
         ranking, matched = self.listed, self.listed.matched
         parts = {"all": self.matches}

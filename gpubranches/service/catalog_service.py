@@ -199,7 +199,7 @@ class CatalogService:
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query.
 
-        For a text that the vocabulary lacks it is that of the name that is probably meant, which the page tells. Raises
+        For a text that the vocabulary lacks, it is the query of the probable name, and the page says so. Raises
         UnknownNameError if no name is near enough.
         """
         try:
@@ -249,7 +249,7 @@ class CatalogService:
     def upload(self, session: str, picture: bytes) -> str:
         """Store the embedding and a thumbnail of a picture; return its name, for queries as picture:NAME.
 
-        Raises UsageError if the embedder reads no pictures, and for what is no picture.
+        Raises UsageError if the embedder reads no pictures, or if the data is not a picture.
         """
         embedder = self.require_picture_reader()
         with decoded_upload(picture) as image:
@@ -293,7 +293,7 @@ class CatalogService:
             return MarkResult(event, tuple(item for item, _ in held.labels.done(event)))
 
     def undo(self, session: str, event: str | None = None) -> MarkResult:
-        """Take back the last step that stands; return its items."""
+        """Undo the last step that has not been undone; return its items."""
         event = _event(event)
         with self.sessions.shared(session) as held:
             return MarkResult(event, tuple(held.labels.undo(event_id=event).tolist()))
@@ -312,7 +312,7 @@ class CatalogService:
         return MarkChanges(version, marks, state.positive, state.negative, state.since, state.changes, *undoable)
 
     def marks(self, session: str) -> MarkList:
-        """Return all marks that hold."""
+        """Return all valid marks."""
         with self.sessions.shared(session) as held:
             version, marks, origins = held.labels.changes()[0], held.labels.current(), held.labels.origins()
         return MarkList(version, tuple((item, label, origins.get(item, "")) for item, label in marks.items()))
@@ -394,8 +394,8 @@ class CatalogService:
     def part(self, session: str, name: str, offset: int, count: int, at: int | None = None) -> PartPage:
         """Return a page of a part of the last answer, see `SessionState.part`.
 
-        at: a version of the log of marks, for the part as it was under the marks of then: so the pages of one list
-        belong together while a user marks its items. None for the marks there are now.
+        at: a version of the log of marks; the part is computed with the marks of that version, so that the pages of one
+        list fit together while a user marks its items. None for the marks there are now.
         """
         return self.sessions.state(session, at).part(name, offset, count)
 

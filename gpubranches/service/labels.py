@@ -113,7 +113,7 @@ class Labels:
         return [(f"{name}:{i}", self.session, action, "mark", i, label, origin, now_s) for i in items]
 
     def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
-        """Take back the last action that stands; return the items it had marked, (m,) int64, empty if there is none."""
+        """Undo the last action not undone yet; return the items it had marked, (m,) int64, empty if there is none."""
         return self._take_back(event_id, lambda: next((a for a in reversed(self._actions) if self._stands(a)), None))
 
     def redo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
@@ -131,7 +131,7 @@ class Labels:
             return self._seen, {item: marks.get(item, (0, ""))[0] for _, item in touched}
 
     def current(self, version: int | None = None) -> dict[int, int]:
-        """Return the marks that hold: item id -> +1 or -1, in the order they were made.
+        """Return the valid marks: item id -> +1 or -1, in the order they were made.
 
         version: of the log, for the marks that held then; None for those that hold now.
         """

@@ -1,4 +1,4 @@
-"""Joining catalogs with what users did in them: one catalog of all parts, with the sessions and marks of each."""
+"""Joining catalogs including the sessions and marks of their users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLES = {
     "sessions": "session, name, settings, used_s, deleted_s",
     "pictures": "session, name, embedding, thumbnail, sent_s",
 }
-"""The columns that are copied, by table; the order of the rows of a part stays."""
+"""The columns that are copied, by table; rows keep their order."""
 
 _COUNT = (
     "SELECT count(*) FROM (SELECT session FROM sessions WHERE deleted_s IS NULL UNION SELECT session FROM events "
@@ -36,8 +36,8 @@ _COUNT = (
 class MergeReport:
     """The result of `merge`.
 
-    n: live items; parts: catalogs that were joined; segments; sessions: that came with them; copied_bytes: of segments
-    that could not be linked; seconds: wall-clock time.
+    n: live items; parts: number of joined catalogs; segments; sessions: number of copied sessions; copied_bytes: of
+    segments that could not be linked; seconds: wall-clock time.
     """
 
     n: int
@@ -51,12 +51,13 @@ class MergeReport:
 def merge(
     out: str | Path, parts: Sequence[str | Path], *, report: Callable[[int, int], None] | None = None
 ) -> MergeReport:
-    """Make one catalog of several, of disjoint ids and one codec; the parts stay. Nothing is encoded.
+    """Make one catalog of several with disjoint ids and the same codec; the parts do not change. Nothing is encoded.
 
     The folder appears complete, or not at all. Ids, metadata, deletions, records of inputs, sessions and marks come
-    from the parts; their segments are linked, or copied where the file system allows no link. report: called with
-    (done, total) segments. Raises ShardError for parts that do not form one catalog: of another head or quantizer, of
-    overlapping ids, with a missing or unfinished shard; UsageError if `out` is not empty; else as of `Catalog.open`.
+    from the parts; their segments are linked, or copied if the file system allows no link. report: called with (done,
+    total) segments. Raises ShardError for parts that do not form one catalog: with different heads or quantizers,
+    overlapping ids, or a missing or unfinished shard; UsageError if `out` is not empty; and the errors of
+    `Catalog.open`.
     """
     began = time.perf_counter()
     folder, paths = Path(out), [Path(part) for part in parts]
@@ -72,7 +73,7 @@ def merge(
 
 
 def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
-    """Copy the sessions of all logs into a new one; return their number. No log is made if there are none."""
+    """Copy the sessions of all logs into a new log; return their number. Without sessions no log is made."""
     if not logs:
         return 0
     with closing(SessionStore.open(path)) as store:
@@ -84,7 +85,7 @@ def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
 
 
 def _copy_sessions(connection: sqlite3.Connection, log: Path) -> None:
-    """Insert the rows of a log. Raises ShardError if a session is there already."""
+    """Insert the rows of a log. Raises ShardError if a session already exists."""
     # A log in use has its last events in a second file; without that file it can be read without making one.
     how = "mode=ro" if log.with_name(f"{log.name}-wal").exists() else "immutable=1"
     with (

@@ -31,7 +31,7 @@ class OpenSessions:
     """Sessions in memory by name.
 
     Beyond `limit` sessions, or `limit_bytes` of answers and marks, the least recently used idle ones are dropped, never
-    the one used last. A session is lent without its last answer if the codes were made anew since. make: builds the
+    the one used last. A session is lent without its last answer if the codes have been replaced since. make: builds the
     session of a name from its log of marks. Safe to use from several threads.
     """
 

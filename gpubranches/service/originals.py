@@ -1,4 +1,4 @@
-"""The pictures of items as they are on the disk."""
+"""The original pictures of items."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Session(OldNames):
         query: a str is a text, words or several terms such as `dog + #17 - sketch` (`queries.parse`); an int is the id
         of an item, which is its own nearest; a Path or a PIL image is a picture; an array is an image embedding, (D,)
         of floats, or a code, (d,) uint8; `queries.Words` are a text without the grammar. where: a condition on the
-        items' metadata, such as `year > 2010`. by_codes: compare codes even where there are embeddings.
+        items' metadata, such as `year > 2010`. by_codes: compare codes even if there are embeddings.
 
         Raises UsageError for another query and for one that the catalog or the embedder cannot answer,
         BackendUnavailableError if a package of the embedder is missing; the message says what to install.
@@ -146,7 +146,7 @@ class Session(OldNames):
         self.labels.mark(as_ids(ids), 0, event_id=event_id)
 
     def undo(self) -> NDArray[np.int64]:
-        """Take back the last call of mark or unmark that stands; return its items, (m,) int64."""
+        """Undo the last call of mark or unmark that has not been undone; return its items, (m,) int64."""
         return self.labels.undo()
 
     def redo(self) -> NDArray[np.int64]:
@@ -281,8 +281,8 @@ class Session(OldNames):
     def export(self, path: str | Path, format: str | None = None, part: str = "all") -> int:
         """Write a part of the last answer with its metadata, best first; return how many items were written.
 
-        part: by default all that matches, without what was marked wrong since and with what was marked right. Items
-        deleted since are left out. Errors as of `Matches.export` and `part`.
+        part: by default all matches under the present marks. Items deleted since are left out. Errors as of
+        `Matches.export` and `part`.
         """
         return self.part(part).export(path, format)
 
@@ -295,9 +295,9 @@ class Session(OldNames):
 
         lean: -1 cuts early, for precision, 0 where the model cuts, 1 late, for recall; rounded to hundredths. A larger
         one never matches fewer items. With a second stage the cut moves by as much as the one of the largest expected
-        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than
-        (1 - lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a
-        find all, for another lean, and where the list is too short and the codes were made anew since.
+        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 -
+        lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a find all,
+        for another lean, and if the list is too short and the codes have been replaced.
         """
         lean, answer = check_lean(lean), self.last_found()
         where = self._bitmap(answer.options.where)
@@ -390,8 +390,8 @@ class Session(OldNames):
     def explain(self, item: int) -> Explanation:
         """Explain why an item is in the last answer or is not: the boxes that contain it, and those that nearly do.
 
-        Raises UsageError before a find all, for an unknown item, for an answer without boxes, and where the codes were
-        made anew since.
+        Raises UsageError before a find all, for an unknown item, for an answer without boxes, and if the codes have
+        been replaced.
         """
         answer, ids = self.last_found(), as_ids([item])
         if answer.boxes is None:

@@ -32,8 +32,8 @@ NAME_LENGTH = 200
 class SessionDirectory:
     """The sessions over a catalog, by name. A session is made by its first use. Safe to use from several threads.
 
-    seed: of the learners of sessions that have none of their own. keeps_marks: False if the catalog's folder cannot be
-    written, so that marks last as long as this process.
+    seed: of the learners of sessions without a seed. keeps_marks: False if the catalog's folder cannot be written, so
+    that marks last as long as this process.
     """
 
     def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None, seed: int):

@@ -22,9 +22,9 @@ _RETRY_S = 5.0
 class SnapshotFollower:
     """Pins a snapshot of a catalog for each request, the newest at its start.
 
-    A request that finds a new generation opens it; requests that start meanwhile wait until it is open, which takes
-    milliseconds. Requests that are running keep the snapshot they began with. If the generation cannot be opened, a
-    warning is logged and the old one is served.
+    A request that finds a new generation opens it; requests that start during this time wait until it is open, which
+    takes milliseconds. Requests that are running keep the snapshot they began with. If the generation cannot be opened,
+    a warning is logged and the old one is served.
     """
 
     def __init__(self, catalog: Catalog):

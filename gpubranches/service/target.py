@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpubranches.service.answer import Answer
 
 TARGET = 0.95
-"""The recall that is looked for, unless another is given: the share of all right items that the answer holds."""
+"""The default target of recall: the share of all right items that the answer must contain."""
 CHECKS = 500
 """The most random items to look at, unless another number is given. They suffice for an eighth of a catalog."""
 CONFIRMED_BY = 20
@@ -25,7 +25,7 @@ CONFIRMED_BY = 20
 The estimate must reach the target with and without them, because repeated tests sometimes reach it too early.
 """
 LEANS = (0.25, 0.5, 0.75, 1.0)
-"""Cuts below the model's own that are tried before more marks are asked for, see `Session.recut`."""
+"""Cuts below the model's own that are tried before asking for more marks, see `Session.recut`."""
 LEAST_PRECISION = 0.5
 """Precision that such a cut must leave, by the middle of its interval."""
 

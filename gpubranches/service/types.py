@@ -63,7 +63,7 @@ class RandomPageRequest:
 class MarkRequest:
     """Items to mark. ids: (m,) integers; label: +1 right, -1 wrong, 0 removes the marks; origin: one of ORIGINS.
 
-    event: a name that makes a repeated request count once, None for a new one.
+    event: a name, so that a repeated request counts once; None: a new name.
     """
 
     ids: NDArray[np.int64]
@@ -178,8 +178,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms;
-    meant: the known name that was searched for, in place of shown_for, what was typed; both "" where that is known.
+    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms; meant:
+    the known name that was searched for, in place of the typed text shown_for; both "" where that is known.
     """
 
     state: SessionState
@@ -243,10 +243,9 @@ class MarkResult:
 class MarkChanges:
     """Marks that changed after a version of the log.
 
-    version: of the log now; marks: item id -> +1, -1 or 0; positive, negative: how many marks hold in all; since: what
-    they changed since the last find all, None before one; changes: of the matches since the round before, see
-    `SessionState.changes`; can_undo, can_redo: whether there is something to take back,
-    and something to bring back.
+    version: the present version of the log; marks: item id -> +1, -1 or 0; positive, negative: numbers of all valid
+    marks; since: changes by marks since the last find all, None before the first; changes: of the matches since the
+    last round, see `SessionState.changes`; can_undo, can_redo: whether undo and redo are possible.
     """
 
     version: int

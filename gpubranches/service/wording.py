@@ -72,7 +72,7 @@ def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
     """Return how many matches are right and how many items are missing, each with its range.
 
     The numbers follow from the 90% intervals of precision and recall. Middles are rounded to two digits, lower ends
-    down and upper ends up, so that a range is never told narrower than it is. Return "" if one is not estimated.
+    down and upper ends up, so that a range never looks narrower than it is. Return "" if one is not estimated.
     """
     if ranking.precision is None or ranking.recall is None:
         return ""

@@ -86,7 +86,7 @@ def clear(session: str, event: str | None = None) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/undo", body=_EVENT, answer=_DONE)
 def undo(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Take back the last call that stands; return the items that it had marked."""
+    """Undo the last call that has not been undone; return the items that it had marked."""
     return _done(service().undo(session, body.get("event")))
 
 

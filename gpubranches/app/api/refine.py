@@ -124,7 +124,7 @@ _STEP: Schema = {
 def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
     """Train a model on the marks and apply it to the whole catalog.
 
-    A session that trains too often is told to wait, with 429 and Retry-After.
+    A session that trains too often gets status 429 with Retry-After.
     """
     with limits().train(session):
         return answer_figures(service().find_all(session, RefineOptions(**body)))

@@ -316,7 +316,7 @@ def _is_frame(path: Source) -> TypeGuard[Picture]:
 
 
 def picture_format(path: Source) -> str:
-    """Return the format of a picture, a key of `FORMATS`, from its first bytes. Raises DataError as `upright_size`."""
+    """Return the format of a picture, a key of `FORMATS`, by its first bytes. Raises DataError like `upright_size`."""
     if _is_frame(path):
         return "BMP"
     with _opened_header(path) as (kind, _, _):
@@ -345,7 +345,7 @@ def upright_size(path: Source) -> tuple[int, int]:
 
 @contextmanager
 def _opened_header(path: Source) -> Iterator[tuple[str, IO[bytes], ExitStack]]:
-    """Open a picture; yield its format, its file and what is closed with it. Raises DataError as `_reading_header`."""
+    """Open a picture; yield its format, its file, and the objects to close. Raises DataError like `_reading_header`."""
     with _reading_header(path), warnings.catch_warnings(), _opened(path) as file, ExitStack() as held:
         warnings.simplefilter("ignore")
         yield _require_format(file, str(path), tuple(FORMATS)), file, held
@@ -353,7 +353,7 @@ def _opened_header(path: Source) -> Iterator[tuple[str, IO[bytes], ExitStack]]:
 
 @contextmanager
 def _reading_header(path: Source) -> Iterator[None]:
-    """Raise errors of the block as DataError of the header."""
+    """Convert errors in the block to a DataError about the header."""
     try:
         yield
     except DataError:

@@ -26,13 +26,13 @@ _FRAMES = MemoryBudget(MAX_FRAME_PIXELS * _FRAME_PIXEL_BYTES)
 _DECODING = "decoding the frame"
 _TOLERANCE_S = 1e-6
 _SLACK_S = 1.0
-"""How much earlier than told the pictures of a whole video may end, such as where its sound is longer."""
+"""How much earlier than stated the pictures of a complete video may end, for example if its sound is longer."""
 
 
 def duration(path: str | Path) -> float:
-    """Return how long a video is, in seconds: as its file says, or less if its pictures end much earlier.
+    """Return the length of a video in seconds: the length its file states, or less if its pictures end much earlier.
 
-    They do in a file that was cut off. Raises DataError for a file without a video, or of unknown length.
+    Pictures end earlier in a truncated file. Raises DataError for a file without a video, or of unknown length.
     """
     with _opened(path) as (container, stream):
         if stream.duration is not None:
@@ -48,7 +48,7 @@ def duration(path: str | Path) -> float:
 
 
 def _end(container: Any, stream: Any, after_s: float) -> float:
-    """Return when the last of the pictures behind a time ends, in seconds from the beginning, 0 if there is none."""
+    """Return the end of the last picture after a time, in seconds from the beginning, or 0 if there is none."""
     import av
 
     first = stream.start_time or 0
@@ -89,9 +89,9 @@ def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
 
 
 def frame_size(path: str | Path) -> tuple[int, int]:
-    """Return width and height in pixels of the frames of a video, upright; the first is decoded once a process.
+    """Return width and height of a video's upright frames in pixels; the first frame is decoded once per process.
 
-    Raises as `open_frame`, and OSError for a missing file.
+    Raises the errors of `open_frame`, and OSError for a missing file.
     """
     stat = os.stat(path)
     return _frame_size(os.fspath(path), stat.st_mtime_ns, stat.st_size)
@@ -106,7 +106,7 @@ def _frame_size(path: str, mtime_ns: int, size: int) -> tuple[int, int]:
 
 
 def clock(seconds: float) -> str:
-    """Return a time as people read it, such as "1:02:05" or "0:07.5", to the millisecond."""
+    """Return a time in the usual form, such as "1:02:05" or "0:07.5", to the millisecond."""
     whole, thousandths = divmod(round(1000 * seconds), 1000)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -13,7 +13,7 @@ from gpubranches.errors import DataError
 
 _CODESTREAM = b"\xff\x0a"
 _HEADER_BYTES = 64
-"""No header up to the number of extra channels is longer."""
+"""The largest size of a header up to the number of extra channels."""
 _MOST_BOXES = 1000
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _SIDE = ((1, 9), (1, 13), (1, 18), (1, 30))

@@ -22,7 +22,7 @@ from gpubranches.errors import DataError
 Progress = Callable[[str, int, int], None]
 
 BATCH = 512
-"""Rows a step, at most."""
+"""The largest number of rows per step."""
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 _DRAWN = 4
 

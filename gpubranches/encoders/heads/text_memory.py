@@ -11,7 +11,7 @@ from gpubranches.encoders.heads.towers import TextMemory, Tower
 from gpubranches.encoders.heads.training_data import TrainingData
 
 MEMORY_ROWS = 16_384
-"""Images in the memory at most."""
+"""The largest number of images in the memory."""
 TEMPERATURE, SHARE = 0.02, 0.2
 """Values for a memory that is fitted without texts."""
 _TEMPERATURES, _SHARES = (0.01, 0.015, 0.02, 0.03), (0.0, 0.1, 0.2, 0.3, 0.4)

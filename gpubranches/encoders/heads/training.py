@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EVALUATIONS = 20
 """Evaluations during a run."""
 PCA_ROWS = 100_000
-"""Rows that the initial PCA is fitted to at most."""
+"""The largest number of rows that the initial PCA is fitted to."""
 _TEXTS_A_STEP = 256
 _SHUFFLE, _TEXTS, _ROUNDING = 1, 2, 3
 

@@ -15,7 +15,7 @@ from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError
 
 JUDGED = 20_000
-"""Rows that the held-out rows are searched among at most."""
+"""The largest number of rows among which the held-out rows are searched."""
 _NEIGHBORS = 100
 _BLOCK_ROWS = 8192
 

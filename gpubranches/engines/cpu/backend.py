@@ -272,7 +272,7 @@ class _VoteCutoff:
 class _BestRows:
     """Rows that the tasks of a call found, in any order, among them the `limit` best. It raises their cutoff.
 
-    Each task knows the best of its own rows alone. So of many rows only the best are held, and the worst of them is the
+    Each task knows only the best of its own rows. So of many rows only the best are held, and the worst of them is the
     cutoff of all tasks: the memory of a call depends on its limit, not on the catalog.
     """
 

@@ -36,7 +36,7 @@ def max_key(min_score: np.float32) -> int:
 
 
 def as_scores(one: TopRows) -> Candidates:
-    """Return the answer of a scan whose keys stand for scores."""
+    """Return the answer of a scan by scores, converted from its keys."""
     return Candidates(ids=one.ids, scores=key_scores(one.keys), total=one.total)
 
 

@@ -61,11 +61,11 @@ class _Lane:
 class KdtreeBackend(CpuBackend):
     """Answers boxes by the catalog's index, and all other queries by the scans of the cpu backend.
 
-    The trees are memory-mapped. Anonymous memory is a bitmap and the votes, (1 + log2 e) / 8 bytes a row and thread for
-    e estimators, and the answer. A model is scanned if that is expected to be faster. index_only: use the trees even
-    then. stop_leaves: None, or the number of leaves (zones of 128 rows in the catalog's order) that a search over codes
-    reads, those with the nearest bounds first; the search is then approximate, as in the papers, and `source` says so.
-    folder: of the index, by default the one in the catalog.
+    The trees are memory-mapped. Anonymous memory consists of a bitmap and the votes, (1 + log2 e) / 8 bytes per row and
+    thread for e estimators, and of the answer. A model is scanned if that is expected to be faster. index_only: use the
+    trees even then. stop_leaves: None, or the number of leaves (zones of 128 rows in the catalog's order) that a search
+    over codes reads, those with the nearest bounds first; the search is then approximate, as in the papers, and
+    `source` says so. folder: of the index, by default the one in the catalog.
     """
 
     name = "kdtree"

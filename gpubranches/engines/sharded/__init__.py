@@ -1,4 +1,4 @@
-"""A catalog divided among engines: each scans a shard, a run of its segments, and the answers are merged exactly."""
+"""A catalog divided among engines: each scans a shard, some of its segments; the answers are merged exactly."""
 
 from gpubranches.engines.sharded.backend import ShardedBackend
 from gpubranches.engines.sharded.shards import LocalShard, Shard

@@ -1,4 +1,4 @@
-"""The backend over shards: every scan goes to all shards that hold rows of it, and the answers are merged exactly."""
+"""The backend over shards: every scan goes to all shards with rows for it, and the answers are merged exactly."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from gpubranches.engines.sharded.shards import Shard
 from gpubranches.errors import UsageError
 
 _AT_ONCE = 8
-"""Questions that wait for one shard at a time; more wait for their turn."""
+"""The largest number of simultaneous requests to one shard; others wait for their turn."""
 _THREADS = 1024
 _STATES = 3
-"""Generations whose division is remembered."""
+"""Number of generations whose division is cached."""
 _TIMED = 64
-"""Answers of a shard whose times are kept."""
+"""Number of answers of a shard whose times are stored."""
 SLOW = 2.0
-"""A shard is slow whose median time is this many times the median of all shards."""
+"""A shard counts as slow if its median time is this many times the median of all shards."""
 
 
 @dataclass
@@ -51,12 +51,12 @@ class _Times:
 
 
 class ShardedBackend(ScanBackend[RowFilter]):
-    """Answers by the engines of several shards, each over some segments of the catalog.
+    """A backend over the engines of several shards, each with some segments of the catalog.
 
-    The shards give ids with integer votes and distances, or with the scores of single rows, which do not depend on the
-    other rows. So merging by key and splitmix64(id) gives the answer of one engine over everything. A question that a
-    shard does not answer raises ShardError; no answer is partial. A segment stays with its shard over commits; a new
-    one goes to the shard with the fewest rows.
+    The shards return ids with integer votes and distances, or with the scores of single rows, which do not depend on
+    other rows. So merging by key and splitmix64(id) gives the answer of one engine over all rows. If a shard does not
+    answer, ShardError is raised; no answer is partial. A segment stays with its shard over commits; a new segment goes
+    to the shard with the fewest rows.
     """
 
     def __init__(self, catalog: Catalog, shards: Sequence[Shard], *, name: str = "sharded", nn: str = "auto"):
@@ -75,7 +75,7 @@ class ShardedBackend(ScanBackend[RowFilter]):
         return {**super().info(), "shards": self.shard_states()}
 
     def shard_states(self) -> list[dict[str, Any]]:
-        """Return for each shard its place, rows, answers, restarts, median seconds of an answer, and if it is slow."""
+        """Return for each shard its place, rows, answers, restarts, median seconds per answer, and if it is slow."""
         states = self._divided(self.catalog.snapshot)
         medians = [times.median_s for times in self._times]
         usual = float(np.median([each for each in medians if each] or [0.0]))
@@ -134,13 +134,13 @@ class ShardedBackend(ScanBackend[RowFilter]):
         return [ShardState.of(snapshot, sorted(held, key=lambda each: each.start)) for held in own]
 
     def _scatter(self, scan: str, rows: RowFilter, *arguments: Any) -> list[Any]:
-        """Return the answers of the shards that hold rows of the filter."""
+        """Return the answers of the shards with rows of the filter."""
         return [answer for _, answer in self._asked(self._divided(self.catalog.snapshot), scan, rows, arguments)]
 
     def _asked(
         self, states: Sequence[ShardState], scan: str, rows: RowFilter, arguments: tuple[Any, ...]
     ) -> list[tuple[ShardState, Any]]:
-        """Return each shard's state and answer. An error of one shard is raised when all others have ended."""
+        """Return each shard's state and answer. If a shard fails, its error is raised after all others have ended."""
         positions = None if rows.ids is None else self.catalog.snapshot.find_live(rows.ids)
         waiting = []
         for number, state in enumerate(states):
@@ -206,7 +206,7 @@ class ShardedBackend(ScanBackend[RowFilter]):
 
 
 def _own_rows(state: ShardState, rows: RowFilter, positions: NDArray[np.int64] | None) -> RowFilter | None:
-    """Return a filter for a shard, None if no row of the shard passes it. positions: of the filter's ids."""
+    """Return a filter for a shard, or None if no row of the shard passes it. positions: of the filter's ids."""
     if not len(state.spans):
         return None
     own = rows

@@ -1,4 +1,4 @@
-"""Shards as actors of a Ray cluster: each scans some segments on its node, from the files of the catalog there."""
+"""Shards as actors of a Ray cluster: each scans some segments on its node, from the catalog's files there."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _CONNECT_S = 5.0
 _PLACE_S = 60.0
 """How long the cluster may take to start the actors."""
 _ANSWER_S = 120.0
-"""How long a question waits for a shard, restarts of the shard included."""
+"""How long a request waits for a shard, including restarts of the shard."""
 _PAUSE_S = 0.1
-"""The pause before a question is repeated to a shard that is being started again; it doubles up to a second."""
+"""The first pause before a request to a restarting shard is repeated; it doubles up to a second."""
 _THREADS = 8
-"""Questions that an actor answers at a time."""
+"""Number of requests that an actor processes at a time."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where shards run. address: HOST:PORT of a Ray cluster that this machine is a node of; None: one in this machine.
+    """The cluster for the shards. address: HOST:PORT of a Ray cluster with this machine as a node, or None.
 
-    gpus: how many cards to use, one a shard, or "all"; None: shards compute on CPUs. shards: how many on CPUs; None:
-    one a node. Raises UsageError for other values.
+    None: a cluster on this machine alone. gpus: the number of cards, one per shard, or "all"; None: shards use CPUs.
+    shards: their number on CPUs; None: one per node. Raises UsageError for other values.
     """
 
     address: str | None = None
@@ -65,9 +65,9 @@ class Cluster:
 def open_ray(catalog: Catalog, cluster: Cluster, *, nn: str = "auto", engine: str | None = None) -> ShardedBackend:
     """Open a backend over shards of a catalog, each an actor of a Ray cluster that has loaded its segments.
 
-    Every node needs the catalog's folder under the same path. engine: of the shards, by default gpu if the cluster is
-    asked for cards, else cpu. Raises ShardError if the cluster does not answer, has no room for the shards, runs
-    another version, or a node has not the files; BackendUnavailableError without Ray; DeviceError as of the engine.
+    Every node needs the catalog's folder under the same path. engine: of the shards, by default gpu if the cluster
+    provides cards, else cpu. Raises ShardError if the cluster does not answer, has no room for the shards, runs another
+    version, or if a node lacks the files; BackendUnavailableError without Ray; DeviceError like the engine.
     """
     ray = _ray()
     with _connected(ray, cluster.address) as disconnect:
@@ -100,7 +100,7 @@ class _RayBackend(ShardedBackend):
 
 
 class RayShard:
-    """A shard that is an actor. One that dies is started again by Ray, and loads its segments at the next question."""
+    """A shard in an actor. If the actor dies, Ray restarts it, and it loads its segments at the next request."""
 
     def __init__(self, ray: Any, name: str, actor: Any):
         self._ray, self._actor = ray, actor
@@ -115,17 +115,17 @@ class RayShard:
         return f"{self._name} on {self._node}" if self._node else self._name
 
     def started(self) -> Any:
-        """Return a reference to where the actor runs; see `note`."""
+        """Return a reference to the place of the actor; see `note`."""
         return self._actor.place.remote()
 
     def note(self, node: str, process: int) -> None:
-        """Take note of where the actor runs; another process than before is a restart."""
+        """Record the place of the actor; a process other than before means a restart."""
         with self._lock:
             self.restarts += self._process not in (0, process)
             self._node, self._process = node, process
 
     def ask(self, state: ShardState, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
-        """Return the answer; see Shard. While the actor is away the question is repeated, for two minutes at most."""
+        """Return the answer; see Shard. While the actor is down the request is repeated, for two minutes at most."""
         until, pause = time.monotonic() + _ANSWER_S, _PAUSE_S
         errors = self._ray.exceptions
         while True:
@@ -161,7 +161,7 @@ class RayShard:
             ) from error
 
     def _get(self, reference: Any, until: float) -> Any:
-        """Return the value of a reference. Raises the error of the program that the actor raised, as it was."""
+        """Return the value of a reference. If the actor raised an error of this package, raises the same error."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference, timeout=max(0.0, until - time.monotonic()))
@@ -175,7 +175,7 @@ class RayShard:
 
 
 class _ShardActor:
-    """What runs in an actor: an engine over the segments of a shard."""
+    """The code of an actor: an engine over the segments of a shard."""
 
     def __init__(self, kind: str, threads: int):
         self._shard = ShardEngine(lambda catalog: _engine(kind, catalog, threads))
@@ -191,7 +191,7 @@ class _ShardActor:
         self._shard.load(state)
 
     def answer(self, key: str, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
-        """Return what a scan finds."""
+        """Return the result of a scan."""
         return self._shard.answer(key, scan, rows, arguments)
 
 
@@ -226,9 +226,9 @@ def _ray() -> Any:
 
 @contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[Callable[[], None]]:
-    """Connect to a cluster, or start one in this machine; yields what ends the connection, called at once on an error.
+    """Connect to a cluster, or start a local one; yields a function that ends the connection; it is called on an error.
 
-    A connection that this process has already is used, and left open.
+    An existing connection of this process is used, and left open.
     """
     if ray.is_initialized():
         yield lambda: None
@@ -264,7 +264,7 @@ def _require_answer(address: str) -> None:
 
 
 def _room(nodes: list[dict[str, float]], cluster: Cluster) -> tuple[int, dict[str, float]]:
-    """Return how many shards a cluster is to have, and what each needs. nodes: the resources of each node."""
+    """Return the number of shards for a cluster, and the resources of each. nodes: the resources of each node."""
     if cluster.gpus is not None:
         there = int(sum(node.get("GPU", 0) for node in nodes))
         count = there if cluster.gpus == "all" else int(cluster.gpus)
@@ -302,6 +302,6 @@ def _require_started(ray: Any, shards: list[RayShard], resources: dict[str, floa
 
 
 def _line(error: BaseException) -> str:
-    """Return the last line of the message of an error that says something."""
+    """Return the last non-empty line of an error's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

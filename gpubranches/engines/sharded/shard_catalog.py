@@ -1,4 +1,4 @@
-"""Some segments of a catalog as a catalog of their own, which an engine scans like a whole one."""
+"""Some segments of a catalog as a separate catalog, which an engine scans like a whole one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from gpubranches.core.embedding_space import digest
 class ShardState:
     """Some segments of one generation of a catalog, described so that another process can open them.
 
-    key: differs between states of other rows; path: the catalog's folder; manifest: the catalog's, with these segments
-    alone and without deleted rows; spans: (m, 2) int64, first byte of a bitmap over the catalog's positions and the one
-    after the last, of each segment; deleted: bitmap over the shard's own positions, or None.
+    key: differs between states with different rows; path: the catalog's folder; manifest: the catalog's, with only
+    these segments and without deleted rows; spans: (m, 2) int64, for each segment the first byte in a bitmap over the
+    catalog's positions, and the byte after its last; deleted: bitmap over the shard's own positions, or None.
     """
 
     key: str
@@ -43,7 +43,7 @@ class ShardState:
 
     @property
     def rows(self) -> int:
-        """Rows of the segments, also deleted ones."""
+        """Number of rows of the segments, including deleted ones."""
         return sum(entry["n"] for entry in self.manifest["segments"])
 
     def own(self, bitmap: Bitmap) -> Bitmap:
@@ -51,7 +51,7 @@ class ShardState:
         return np.concatenate([np.zeros(0, np.uint8), *(bitmap[start:stop] for start, stop in self.spans.tolist())])
 
     def put_into(self, bitmap: Bitmap, own: Bitmap) -> None:
-        """Write a bitmap over the shard's positions into one over the catalog's."""
+        """Write a bitmap over the shard's positions into a bitmap over the catalog's."""
         at = 0
         for start, stop in self.spans.tolist():
             bitmap[start:stop] = own[at : at + stop - start]
@@ -60,15 +60,15 @@ class ShardState:
     def open(self, generation: int, before: Snapshot | None = None) -> Snapshot:
         """Open the segments. before: an earlier snapshot, whose maps are reused.
 
-        generation: a number that no other state has; engines tell states apart by it. The catalog's does not do, since
-        a generation may be divided in another way later. Errors as of `Snapshot.open`.
+        generation: a number that no other state has; engines use it to distinguish states. The catalog's generation is
+        not enough, because a generation may later be divided in another way. Raises the errors of `Snapshot.open`.
         """
         manifest = {**self.manifest, "generation": generation}
         return replace(Snapshot.open(self.path, manifest, before), deleted=self.deleted)
 
 
 class ShardCatalog(CatalogReader):
-    """The segments of a shard as a catalog. It changes by `show` alone, and not with the files on the disk."""
+    """The segments of a shard as a catalog. Only `show` changes it; changes of files on the disk do not."""
 
     def __init__(self, state: ShardState):
         self._state = state
@@ -76,7 +76,7 @@ class ShardCatalog(CatalogReader):
         super().__init__(state.path)
 
     def show(self, state: ShardState) -> Snapshot:
-        """Open another state of the shard, as the one that is read from now on; return its snapshot."""
+        """Open another state of the shard, which is read from now on; return its snapshot."""
         with self._loading:
             self._state = state
             self._current = self._opened(self._current.snapshot)

@@ -1,4 +1,4 @@
-"""What answers for a shard: the scans of an engine over its segments, and their way there."""
+"""The parts of a shard: the scans of an engine over its segments, and the way to call them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gpubranches.engines.sharded.shard_catalog import ShardCatalog, ShardState
 Engine = ScanBackend[Any]
 MakeEngine = Callable[[Catalog], Engine]
 _STATES = 3
-"""States that a shard keeps open, for questions that began before the last commits."""
+"""Number of states that a shard keeps open, for requests that began before the last commits."""
 
 
 class UnknownState(Exception):
-    """A shard does not have the state that a question is about: it was started again, or the state is new."""
+    """A shard does not have the state of a request: it was restarted, or the state is new."""
 
 
 class ShardEngine:
-    """An engine over the segments of a shard; it learns of a state by `load` before the first question about it.
+    """An engine over the segments of a shard; `load` tells it a state before the first request about that state.
 
     Its calls may come from several threads, about different states.
     """
@@ -41,7 +41,7 @@ class ShardEngine:
         self._engine: Engine | None = None
 
     def load(self, state: ShardState) -> None:
-        """Open the segments of a state. Errors as of `Snapshot.open`, and of opening the engine."""
+        """Open the segments of a state. Raises the errors of `Snapshot.open`, and of opening the engine."""
         with self._lock:
             if state.key in self._states:
                 return
@@ -57,7 +57,7 @@ class ShardEngine:
                 self._states.popitem(last=False)
 
     def answer(self, key: str, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
-        """Return what a scan of `SCANS` finds in the state of a key. Raises UnknownState unless it was loaded."""
+        """Return the result of a scan of `SCANS` in the state of a key. Raises UnknownState unless it was loaded."""
         with self._lock:
             snapshot, catalog, engine = self._states.get(key), self._catalog, self._engine
         if snapshot is None or catalog is None or engine is None:
@@ -102,24 +102,24 @@ SCANS: dict[str, Callable[..., Any]] = {
     "cosines": _cosines,
     "held": _held,
 }
-"""The scans of an engine that a shard answers, called with the engine, the filter of the rows, and their arguments."""
+"""The scans of an engine that a shard runs; arguments: the engine, the filter of the rows, and those of the scan."""
 
 
 class Shard(Protocol):
-    """The way to a `ShardEngine`, which may be in another process. Used by several threads."""
+    """The connection to a `ShardEngine`, which may be in another process. Used by several threads."""
 
     @property
     def place(self) -> str:
-        """Where the engine is, for people."""
+        """The place of the engine, for display."""
         ...
 
     @property
     def restarts(self) -> int:
-        """How often the engine was started again."""
+        """Number of restarts of the engine."""
         ...
 
     def ask(self, state: ShardState, scan: str, rows: RowFilter, arguments: tuple[Any, ...]) -> Any:
-        """Return the answer over a state, which is loaded first if it is new. Raises ShardError if there is none."""
+        """Return the answer over a state, which is loaded first if it is new. Raises ShardError without an answer."""
         ...
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ def compare_answers(
 ) -> Comparison:
     """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
 
-    labelled: the catalog as it is, in which the user marks, so that the marks are the same on every code; heads: what
+    labelled: the unchanged catalog, in which the user marks, so that the marks are the same for every code; heads: what
     `encode` takes, by name; folder: an empty one, for a copy of the catalog per head, linked where the disk allows it.
     """
     with ExitStack() as opened:

@@ -27,7 +27,7 @@ _WORDS = {"uniform": "uint8", "quantile": "uint8 quantile"}
 class Codec:
     """A fitted way to encode items and to search among their codes.
 
-    bytes: of an item; description: what is kept and how it is searched. encode: returns what is kept of m items,
+    bytes: of an item; description: what is stored, and how it is searched. encode: returns the stored form of m items,
     (m, w), where w times the size of the dtype is `bytes`. search: called with codes (m, w), their ids (m,), q queries
     and k; returns the k best rows of codes for each query, (q, k) int64, best first.
     """
@@ -213,7 +213,7 @@ class FullEmbeddings:
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
-        """Return the one codec."""
+        """Return the only codec."""
 
         def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
             return best_rows(lambda part: queries.centred[part] @ codes.T, len(queries), ids, k)

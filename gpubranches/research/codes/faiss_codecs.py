@@ -94,7 +94,7 @@ def _residual(faiss: Any, dims: int) -> Built:
 
 
 def _local_search(faiss: Any, dims: int) -> Built:
-    """Four parts of eight books: one fit of 32 books at once takes faiss a minute or two for each of its rounds."""
+    """Fit four parts of eight books each; a fit of 32 books takes faiss a minute or two for each of its rounds."""
     index = faiss.IndexProductLocalSearchQuantizer(dims, LOCAL_PARTS, BYTES // LOCAL_PARTS, 8)
     for part in range(LOCAL_PARTS):
         books = faiss.downcast_AdditiveQuantizer(index.plsq.subquantizer(part))

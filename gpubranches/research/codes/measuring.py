@@ -115,8 +115,8 @@ def choose_methods(
 ) -> tuple[list[Method], dict[str, str]]:
     """Return the methods to measure, and the reason for each that is left out.
 
-    heads: fitted ones by name, beside rca and pca, which are fitted here; signs: the catalog's; faiss: whether to
-    measure its codecs; raises BackendUnavailableError if it is missing.
+    heads: fitted heads by name, in addition to rca and pca, which are fitted here; signs: the catalog's; faiss: whether
+    to measure its codecs; raises BackendUnavailableError if it is missing.
     """
     methods: list[Method] = [HeadMethod(name, head) for name, head in heads.items()]
     methods += [HeadMethod(head.kind, head, fitted=False) for head in (RCAHead(BYTES), PCAHead(BYTES))]

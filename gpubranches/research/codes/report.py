@@ -24,8 +24,8 @@ _QUANTILES = (0.05, 0.5, 0.95)
 class CodesReport:
     """The results of a measurement of codes.
 
-    task: what was measured on; results: by codec; spreads: by vectors and codes; left_out: reasons by codec; facts:
-    further facts by name. answers: what marks find on each head's codes, see `compare_answers`.
+    task: the measured data and queries; results: by codec; spreads: by vectors and codes; left_out: reasons by codec;
+    facts: further facts by name. answers: what marks find on each head's codes, see `compare_answers`.
     """
 
     stem: ClassVar[str] = "codes"

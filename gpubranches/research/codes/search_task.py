@@ -16,9 +16,9 @@ from gpubranches.errors import UsageError
 from gpubranches.research.quality.concepts import Concept
 
 FEWEST_ROWS = 120
-"""Items a catalog has at least: the first 100 of the base are asked for."""
+"""The least number of items of a catalog: the first 100 of the base are requested."""
 MOST_TEXTS = 2000
-"""Text queries at most, unless another number is asked for."""
+"""The default for the largest number of text queries."""
 
 Vectors = NDArray[np.float32]
 

@@ -29,7 +29,8 @@ def bench(backends: str, rows: str, out: Path, d: int, clusters: int, embeddings
     """Compare engines on a synthetic catalog: JSON lines, a table and plots in DIR.
 
     Engines: gpu, cpu, kdtree, numpy, faiss-cpu, faiss-gpu, sklearn-forest; one that is missing here is named and left
-    out. Every size is made up anew, on the card for the gpu backend; the kdtree index is built in DIR and removed.
+    out. Every size is generated for the run, on the card for the gpu backend; the kdtree index is built in DIR and
+    removed.
     """
     from gpubranches.research.speed.engines import ENGINES
     from gpubranches.research.speed.plots import draw

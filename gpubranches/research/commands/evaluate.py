@@ -32,8 +32,8 @@ class _ModelsUnlessNamed(click.Group):
 def evaluate() -> None:
     """Measure on a catalog how well answers are found, or what its codes are worth.
 
-    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named
-    ./models or ./codes. `evaluate models --help` and `evaluate codes --help` tell their options.
+    `evaluate CATALOG` is `evaluate models CATALOG`; a catalog whose folder is called models or codes is named ./models
+    or ./codes. `evaluate models --help` and `evaluate codes --help` list their options.
     """
 
 
@@ -130,7 +130,7 @@ def _concepts(
     unions: int | None,
     union_seed: int,
 ) -> list[Concept]:
-    """Return the groups of a file and the unions drawn; the classes where neither is asked for."""
+    """Return the groups of a file and the unions drawn, or the classes if neither is requested."""
     from gpubranches.research.quality.concepts import askable_by, find_concepts
     from gpubranches.research.quality.groups import find_groups, random_unions, read_groups
 

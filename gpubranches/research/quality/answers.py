@@ -27,8 +27,8 @@ class Answer:
 class Model:
     """A way to answer a user's marks.
 
-    description: for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches
-    lie above; None where it is another for every answer, or where nothing is matched: such a model suggests nothing.
+    description: for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches lie
+    above; None if it differs for every answer, or if nothing matches: such a model suggests nothing.
     """
 
     description: str

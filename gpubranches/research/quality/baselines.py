@@ -34,7 +34,7 @@ def rocchio(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def centroid(labelled: LabelledCatalog, draw: Draw) -> Answer:
-    """Match what lies nearer to the positives' mean than to that of the negatives, marked and random.
+    """Match items that are nearer to the positives' mean than to that of the negatives, marked and random.
 
     The score is half of the difference of the squared distances.
     """
@@ -114,7 +114,7 @@ def forest(labelled: LabelledCatalog, draw: Draw) -> Answer:
 def qdrant_average_vector(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Return the first 100 by cosine with avg(positives) + (avg(positives) - avg(negatives)); marked ones left out.
 
-    Embeddings as they are, not centred; negatives are the marked ones. Source: Qdrant's documentation of the recommend
+    The embeddings are not centred; negatives are the marked ones. Source: Qdrant's documentation of the recommend
     query, strategy average_vector (qdrant.tech/documentation/concepts/explore).
     """
     right, wrong = _raw(labelled, draw.positives), _raw(labelled, draw.negatives)

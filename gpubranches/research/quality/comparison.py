@@ -189,10 +189,10 @@ def measured(
 ) -> dict[str, float]:
     """Return the measures of an answer; right: the truth, good and bad: marked right and wrong, all (n,) bool.
 
-    f1, precision and recall are of the returned set over all items, with the marks counted as what they are;
-    unmarked: F1 over unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, known to an
-    oracle only; average_precision: of the ranking, over unmarked items, those without a score last by id. Those over
-    unmarked items are left out where no right one is left unmarked.
+    f1, precision and recall are of the returned set over all items; marked items count as marked; unmarked: F1 over
+    unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, known to an oracle only;
+    average_precision: of the ranking, over unmarked items, those without a score last by id. Measures over unmarked
+    items are left out if no unmarked item is right.
     """
     found: dict[str, float] = {}
     unmarked = ~good & ~bad

@@ -14,7 +14,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.errors import UsageError
 
 FEWEST = 34
-"""Items a concept has at least."""
+"""The least number of items of a concept."""
 
 Ids = NDArray[np.int64]
 
@@ -23,10 +23,10 @@ Ids = NDArray[np.int64]
 class Concept:
     """A concept that a user may look for.
 
-    name: of the class or of the group; text: whether words can ask for it; items: its ids; words: of the query, None
-    for the name; where: a condition that limits what the user sees and what counts, None for the whole catalog;
-    by_embeddings: whether a query without words is a mean of embeddings, else it is a mean of codes. For users who mark
-    a page in order it always is a mean of embeddings.
+    name: of the class or of the group; text: whether words can ask for it; items: its ids; words: the words of the
+    query, None for the name; where: a condition that limits what the user sees and what counts, None for the whole
+    catalog; by_embeddings: whether a query without words is a mean of embeddings, else it is a mean of codes. For users
+    who mark a page in order it always is a mean of embeddings.
     """
 
     name: str

@@ -64,9 +64,10 @@ def find_groups(
     """Return a concept for each group, in their order.
 
     groups: as of `read_groups`. known: whether words can be asked for; None where nothing can, then every group is
-    asked for by the mean of its items. columns: one or two that tell the classes apart; name: the column with their
-    names. Raises UsageError for columns that the catalog does not have, for keys and classes that are unknown or name
-    several, for a group without items, for one whose classes are also left out, and for words that cannot be asked for.
+    asked for by the mean of its items. columns: one or two columns that distinguish the classes; name: the column with
+    their names. Raises UsageError for columns that the catalog does not have, for keys and classes that are unknown or
+    name several, for a group without items, for one whose classes are also left out, and for words that cannot be asked
+    for.
     """
     index = _ClassIndex.of(catalog, columns, name)
     return [_concept(index, title, group, known) for title, group in groups.items()]
@@ -80,10 +81,10 @@ def random_unions(
     columns: tuple[str, ...] = ("dataset", "label"),
     name: str = "caption",
 ) -> list[Concept]:
-    """Return `count` unions of 2 to 40 classes of one data set, asked for by the mean of their items.
+    """Return `count` unions of 2 to 40 classes of one data set; their query is the mean of their items.
 
     The data set is drawn from those with two classes or more, the number log-uniformly, at most all of its classes.
-    columns, name: as for `find_groups`. The same seed and catalog give the same unions. Raises UsageError where no data
+    columns, name: as for `find_groups`. The same seed and catalog give the same unions. Raises UsageError if no data
     set has two classes.
     """
     index = _ClassIndex.of(catalog, columns, name)
@@ -169,7 +170,7 @@ def _picked(title: str, key: str, listed: Sequence[str | int], classes: list[Cla
 def _condition(index: _ClassIndex, left_out: list[Class], distractors: bool) -> str | None:
     """Return the condition that excludes the classes left out and, unless wanted, the items without a class.
 
-    A test on a missing value is neither true nor false, so what has none is let in, or left out, by a test of its own.
+    A test on a missing value is neither true nor false, so a separate test admits or excludes items without a value.
     """
     texts = [
         column

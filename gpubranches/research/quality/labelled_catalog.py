@@ -54,7 +54,7 @@ class Draw:
 class LabelledCatalog:
     """A labelled catalog in memory.
 
-    embedder: for the concepts that have a text; None where none has. ids: (n,) ascending; codes: (n, d) uint8;
+    embedder: for the concepts that have a text; None if none has one. ids: (n,) ascending; codes: (n, d) uint8;
     embeddings: (n, D) float32, minus their mean; mean: (D,) float32; lengths: (n,) float32, norms of the embeddings.
     Raises UsageError for a catalog without embeddings.
     """

@@ -47,8 +47,8 @@ def average_precision(order: NDArray[np.integer], right: Flags) -> float:
 def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the interpolated precision at levels of recall: the largest of all cuts that reach the level.
 
-    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. levels: (m,) in 0..1. 0 where no
-    cut reaches the level. Source: Manning, Raghavan and Schütze, Introduction to Information Retrieval (2008), 8.4.
+    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. levels: (m,) in 0..1. 0 if no cut
+    reaches the level. Source: Manning, Raghavan and Schütze, Introduction to Information Retrieval (2008), 8.4.
     """
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]

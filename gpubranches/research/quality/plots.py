@@ -185,7 +185,7 @@ def _colours(names: Sequence[str], first: str) -> dict[str, str]:
 
 
 def _dashes(names: Sequence[str], first: str) -> dict[str, str]:
-    """Give solid lines while the colours last, and dashed ones from their second turn on."""
+    """Return solid lines for the first use of each colour, and dashed lines from the second use on."""
     others = [name for name in names if name != first]
     return {first: "-"} | {name: "-" if i < len(PALETTE) - 1 else "--" for i, name in enumerate(others)}
 

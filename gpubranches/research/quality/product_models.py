@@ -23,7 +23,7 @@ def text_query(labelled: LabelledCatalog, draw: Draw) -> Answer:
 def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Return the result of the first query at its best cut, which only an oracle knows.
 
-    The marks count as what they are when the cut is chosen.
+    Marked items count as marked when the cut is chosen.
     """
     scores = _places(labelled, draw)
     scores[labelled.rows(draw.positives)] = np.inf

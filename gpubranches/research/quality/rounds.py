@@ -136,7 +136,7 @@ def play_rounds(
 ) -> Comparison:
     """Play every policy from the same draws; the places of the Comparison are the rounds, 0 before the first.
 
-    policies: of the program, and models with a cut, each of which is trained anew on what it suggested itself.
+    policies: those of the program, and models with a cut, each of which is trained again on its own suggestions.
     progress: called with the draws done and their number. Raises UsageError if every draw had to be skipped.
     """
     shape = (rounds + 1, len(concepts), seeds)

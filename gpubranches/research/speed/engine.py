@@ -26,8 +26,8 @@ class Question:
 class Engine:
     """An engine that is ready.
 
-    ready_ms: time to open it; copy_bytes_s: bytes a second of a large copy where its rows are, 0 if not measured;
-    built_bytes: size of what it keeps beside the codes.
+    ready_ms: time to open it; copy_bytes_s: bytes per second of a large copy in the memory of its rows, 0 if not
+    measured; built_bytes: size of its data besides the codes.
     """
 
     name: str

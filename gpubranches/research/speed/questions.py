@@ -45,8 +45,8 @@ class Questions:
     """The questions of one run.
 
     query: (1, d) uint8, a row of the catalog; direction: (D,) float32; weights: (d,) float32; branch: a single decision
-    branch model; ensembles: one an user; marks: what they were trained on; pooled: models of the first user's marks by
-    question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
+    branch model; ensembles: one an user; marks: the marks that they were trained on; pooled: models of the first user's
+    marks by question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
     """
 
     query: NDArray[np.uint8]
@@ -62,7 +62,7 @@ class Questions:
 def ask(catalog: SyntheticCatalog, *, seed: int = 0, users: int = USERS, drawn: bool = False) -> Questions:
     """Return the queries: each user seeks one cluster, with 22 right and 20 wrong marks and 1,000 random negatives.
 
-    drawn: draw the boxes at random even where they could be learnt.
+    drawn: draw the boxes at random even if they could be learnt.
     """
     rng = np.random.default_rng(seed)
     marks = [_marks(catalog, rng) for _ in range(users)]

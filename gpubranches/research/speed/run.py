@@ -26,9 +26,9 @@ Report = Callable[[str, int, int], None]
 class Measure:
     """One line of the results.
 
-    Times in milliseconds; roofline_ms: of reading bytes_read at the speed of a copy measured here; found: items that
-    match, None if that means nothing; built_bytes: what the engine keeps beside the codes; models: how the boxes were
-    made, see Questions.
+    Times in milliseconds; roofline_ms: of reading bytes_read at the speed of a copy measured here; found: number of
+    matches, None if not applicable; built_bytes: size of the engine's data besides the codes; models: how the boxes
+    were made, see Questions.
     """
 
     engine: str

@@ -78,7 +78,7 @@ def bits_of(rows: NDArray[np.integer[Any]], words: int, clusters: int, period: i
 
 @dataclass(frozen=True)
 class SyntheticSegment:
-    """Host rows start .. start + n - 1, made when first asked for; the arrays of a Segment."""
+    """Host rows start .. start + n - 1, made on first use; the arrays of a Segment."""
 
     start: int
     n: int

@@ -50,7 +50,7 @@ def once(work: Callable[[], Any]) -> float:
 def in_turns(works: Sequence[Callable[[], Any]], repeats: int) -> NDArray[np.float64]:
     """Return the milliseconds of works called one after the other, (repeats, works), after one warm round.
 
-    Each round begins with another one, because what ran before decides what is in the caches.
+    Each round begins with another call, because the previous calls decide what is in the caches.
     """
     times = np.zeros((repeats + 1, len(works)))
     for turn in range(len(times)):

@@ -46,8 +46,8 @@ class ItemTable:
     source: the catalog's. schema: of every batch: id int64; score float32, null for an item that was marked right and
     not ranked; votes uint16, null where the model has no boxes; mark int8, 1 right, -1 wrong, null without one; tier
     string, one of TIERS for what matches; chance float32, to be right, 1 and 0 for marked items; tier and chance are
-    null where no chance is estimated. Then come the catalog's columns; one that has such a name gets the prefix
-    `item_`, as `item_score`.
+    null if no chance is estimated. Then come the catalog's columns; one that has such a name gets the prefix `item_`,
+    as `item_score`.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def write_img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
 
     Columns: url, the item's own or the file's; caption, what its columns say of it in words; key, the name that
     img2dataset gives what it makes of the row, with 10,000 a shard; then those of the table, a `key` of the catalog as
-    `item_key`. Items with neither url nor picture are left out. Raises UsageError where none can have either.
+    `item_key`. Items with neither url nor picture are left out. Raises UsageError if no item can have either.
     """
     if URL not in table.columns and not can_have_pictures(table):
         raise UsageError("img2dataset: expected items with a column `url` or pictures in a folder, got neither")

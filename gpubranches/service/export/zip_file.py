@@ -142,6 +142,6 @@ def _opened(picture: Picture, name: str) -> tuple[IO[bytes], zipfile.ZipInfo]:
 
 
 def _told(item: Row, reason: str) -> str:
-    """Return a line about an item that is left out: its id, the name of its picture and the reason, by tabs."""
+    """Return a line about an item that was left out: its id, the name of its picture and the reason, with tabs."""
     parts = (str(item["id"]), str(item.get("image_path") or ""), reason)
     return "\t".join(" ".join(part.split()) for part in parts) + "\n"
