@@ -1,5 +1,7 @@
 """The parts of an answer: tiers of what matches, what lies just below, what changed since the round before."""
 
+import gc
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -105,3 +107,15 @@ def test_a_part_knows_its_items():
     part = Matches(None, an_answer().ranking, np.array([2, 5]))
     assert (len(part), part.ids.tolist()) == (2, part.ranking.ids[[2, 5]].tolist())
     assert part.scores.tolist() == part.ranking.scores[[2, 5]].tolist()
+
+
+def test_an_answer_keeps_the_matches_of_the_round_before_and_no_other_answer():
+    """Else a session keeps every answer that it ever had."""
+    answer, seen = an_answer(), []
+    for seed in range(1, 6):
+        seen.append(weakref.ref(answer))
+        answer = an_answer(seed, before=answer.matches)
+        assert set(answer.parts) >= {"new", "gone"}
+    gc.collect()
+    assert [ref() for ref in seen] == [None] * 5
+    assert len(answer.part("gone").known.chances(answer.part("gone").scores)) == len(answer.part("gone"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -287,10 +287,9 @@ class Answer:
     @property
     def _known(self) -> Known:
         marks = self.completeness.marks if self.marks is None else self.marks
-        return Known(marks, None if self.ranking.tiers is None else self._chances)
-
-    def _chances(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self.completeness.chances_of(scores, self.audited)
+        # Not a method of this answer: the matches of one round are kept in the next, and would keep all rounds before.
+        chances = partial(self.completeness.chances_of, audited=self.audited)
+        return Known(marks, None if self.ranking.tiers is None else chances)
 
     def _joined(self) -> NDArray[np.int64]:
         """Return the items without a rank that were marked right after the find all, (j,) int64."""
