@@ -6,21 +6,20 @@ Catalogs of codes (32 bytes) and sign bits of 512 dims are made in --folder, or 
 measures bytes on disk, bytes on a card by its memory plan, and the time of four questions on one thread. A line through
 the sizes gives each term: a constant and a slope per item; "off" is the largest deviation of a measured point from it.
 
-Questions over shards are asked of a backend over shards in this process, which sends pickled questions and answers like
-Ray, so that their bytes can be counted. The latency of scatter and gather is simulated: each shard takes a time drawn
-from those measured, scaled by the line to its rows and divided by its threads, as if these shared the work evenly. With
-the probability --straggling it takes --slowdown times as long. The answer waits for the slowest shard, and for merging,
-which is measured at each number of shards.
+Questions over shards are asked of a backend over shards in this process, which counts the bytes of the arrays and
+texts of questions and answers; what a transport adds is not counted. The latency of scatter and gather is simulated:
+each shard takes a time drawn from those measured, scaled by the line to its rows and divided by its threads, as if
+these shared the work evenly. With the probability --straggling it takes --slowdown times as long. The answer waits
+for the slowest shard, and for merging, which is measured at each number of shards.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import pickle  # nosec B403  # only to count the bytes of what this process made
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,6 +104,21 @@ def timed(work: Callable[[], Any], repeats: int) -> NDArray[np.float64]:
     return np.array(seconds)
 
 
+def content_bytes(value: Any) -> int:
+    """Return the bytes of all arrays and texts that a value holds, and eight for each number."""
+    if isinstance(value, np.ndarray | np.generic):
+        return int(value.nbytes)
+    if isinstance(value, str | bytes):
+        return len(value)
+    if is_dataclass(value):
+        return sum(content_bytes(getattr(value, each.name)) for each in fields(value))
+    if isinstance(value, dict):
+        return content_bytes([*value.keys(), *value.values()])
+    if isinstance(value, list | tuple | set | frozenset):
+        return sum(map(content_bytes, value))
+    return 0 if value is None else 8
+
+
 class CountingShard(LocalShard):
     """A shard that counts the bytes of questions and answers as another process would get them."""
 
@@ -113,7 +127,7 @@ class CountingShard(LocalShard):
     def ask(self, state: Any, scan: str, rows: Any, arguments: tuple[Any, ...]) -> Any:
         """Return the answer."""
         answer = super().ask(state, scan, rows, arguments)
-        self.sent_bytes += len(pickle.dumps((state.key, scan, rows, arguments), 5)) + len(pickle.dumps(answer, 5))
+        self.sent_bytes += content_bytes((state.key, scan, rows, arguments)) + content_bytes(answer)
         return answer
 
 
@@ -142,7 +156,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> Measured:
         plan = MemoryPlan.of(catalog, 1 << 60, 1 << 60)
         points.setdefault("card, bytes", []).append(plan.needed - WORKING_BYTES)
         bitmap = np.full(catalog.n_positions // 8, 255, np.uint8)
-        points.setdefault("a filter, bytes", []).append(len(pickle.dumps(bitmap, 5)))
+        points.setdefault("a filter, bytes", []).append(content_bytes(bitmap))
         with CpuBackend(catalog, threads=1) as backend:
             for name, ask in questions(catalog).items():
                 taken = timed(partial(ask, backend), _TIMED)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
+import tarfile
 import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from input_files import write_video
 from PIL import Image
 from test_cli import run  # noqa: F401
 from test_identity import Counting, draw, draw_all, write_partition
@@ -159,11 +159,13 @@ def test_a_file_that_moved_to_another_input_keeps_its_id(made, tmp_path):
 
 
 @pytest.mark.parametrize("reason", ["other kind", "package"])
-def test_files_that_are_there_and_are_not_read_now_keep_their_items(made, monkeypatch, reason):
+def test_files_that_are_there_and_are_not_read_now_keep_their_items(made, tmp_path, monkeypatch, reason):
     folder, path = made
     if reason == "other kind":
-        pytest.importorskip("av", reason="PyAV is not installed")
-        write_video(folder / "large.avi", seconds=1, size=(640, 480), codec="rawvideo")
+        large = np.random.default_rng(0).integers(0, 256, (700, 700, 3)).astype(np.uint8)
+        Image.fromarray(large).save(tmp_path / "large.png")
+        with tarfile.open(folder / "large.tar", "w") as tar:
+            tar.add(tmp_path / "large.png", "a.png")
     else:
         for name in ("0.png", "1.png"):
             (folder / name).rename(folder / name.replace("png", "jxl"))
