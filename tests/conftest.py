@@ -99,6 +99,17 @@ def backend(catalog):
         yield opened
 
 
+@pytest.fixture
+def service(catalog, backend, embedder):
+    """The service over the world of pictures, without earlier marks; the module defines `embedder`."""
+    from gpubranches.service.catalog_service import CatalogService
+
+    (catalog.path / "labels.sqlite").unlink(missing_ok=True)
+    made = CatalogService(catalog, backend, embedder)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
 def server(folder):
     """The page of the world of pictures, served by a process of its own."""

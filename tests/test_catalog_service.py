@@ -11,7 +11,6 @@ from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS
 from gpubranches.errors import ConflictError, UsageError
 from gpubranches.retrieval.queries import Words
-from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.session_store import query_path
 from gpubranches.service.types import (
     MarkRequest,
@@ -23,14 +22,6 @@ from gpubranches.service.types import (
 )
 
 NAME = "teapot"
-
-
-@pytest.fixture
-def service(catalog, backend, embedder):
-    (catalog.path / "labels.sqlite").unlink(missing_ok=True)
-    made = CatalogService(catalog, backend, embedder)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from gpubranches.core import stages
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import CancelledError, SessionGoneError
 from gpubranches.service import session_store
-from gpubranches.service.catalog_service import CatalogService
 from gpubranches.service.session_store import EXAMPLES, SessionStore, distinct_examples
 from gpubranches.service.tasks import Tasks
 from gpubranches.service.types import MarkRequest, SearchRequest
@@ -20,14 +19,6 @@ OPTIONS = {
     "by votes": RefineOptions(second_stage=False),
     "linear": RefineOptions("linear"),
 }
-
-
-@pytest.fixture
-def service(catalog, backend, embedder):
-    (catalog.path / "labels.sqlite").unlink(missing_ok=True)
-    made = CatalogService(catalog, backend, embedder)
-    yield made
-    made.close()
 
 
 @pytest.fixture

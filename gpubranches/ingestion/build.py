@@ -26,7 +26,7 @@ from gpubranches.ingestion.options import FRAMES_EVERY_S, IngestOptions
 from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.protocol import Input, Progress
-from gpubranches.ingestion.records import IngestHistory, listing
+from gpubranches.ingestion.records import IngestHistory, input_record, listing, places_of_pictures
 from gpubranches.ingestion.run import IngestRun, exclusive_run
 from gpubranches.ingestion.shards import Shard, sampled
 
@@ -82,11 +82,11 @@ def build_catalog(
 ) -> IngestReport:
     """Make a catalog of folders and files, and report on it; the same call resumes a stopped run.
 
-    inputs: folders of pictures, clip-retrieval folders, .npy, .u8bin, .fbin; several become one catalog with a column
-    `input`. Ids are positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are
-    scaled to unit length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with
-    (stage, done, total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up
-    to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+    inputs: files and folders of the kinds of docs/inputs.md; several become one catalog with a column `input`. Ids are
+    positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are scaled to unit
+    length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with (stage, done,
+    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up to 100,000, 14
+    x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -120,14 +120,29 @@ def build_catalog(
                 plan = []
             _ingest_plan(catalog, history, plan, record, run)
         else:
-            source, planned = run.open(_whole_plan(scanned), {})
-            before, entry = 0, _entry(scanned, 0, base, source.n, [])
-            origin = {"made_with": made_with, **_places(scanned, source, {}), "inputs": [entry]}
-            _forget_begun(folder)
-            catalog = _created(folder, source, opened, options, model, origin, (entry["listing"], listing(planned)))
-            _append_rows(catalog, source, base, run.progress)
+            catalog, before = _ingest_all(folder, scanned, base, run, opened, options, model, made_with), 0
         run.remove_staged(scanned)
     return _finish(run, catalog, options.strict, began, before, notes)
+
+
+def _ingest_all(
+    folder: Path,
+    scanned: Sequence[Input],
+    base: int,
+    run: IngestRun,
+    embedder: Embedder | None,
+    options: IngestOptions,
+    model: Catalog | None,
+    made_with: dict[str, Any],
+) -> Catalog:
+    """Make a catalog, ingest all inputs into it, and return it. base: the first id."""
+    source, planned = run.open(_whole_plan(scanned), {})
+    record = input_record(scanned, 0, base, source.n, [])
+    origin = {"made_with": made_with, **places_of_pictures(scanned, source, {}), "inputs": [record]}
+    _forget_begun(folder)
+    catalog = _created(folder, source, embedder, options, model, origin, (record["listing"], listing(planned)))
+    _append_rows(catalog, source, base, run.progress)
+    return catalog
 
 
 def append(
@@ -193,8 +208,8 @@ def _ingest_plan(
     if record is not None:  # the stopped run may have read files that could not be read before
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
-    entry = _entry([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
-    places = _places([each for each, _ in plan], source, catalog.source)
+    entry = input_record([each for each, _ in plan], catalog.generation + 1, base, source.n, mended)
+    places = places_of_pictures([each for each, _ in plan], source, catalog.source)
     catalog.set_source({**catalog.source, **places, "inputs": [*entries, entry]}, (entry["listing"], listing(planned)))
     _append_rows(catalog, source, base, run.progress)
 
@@ -276,19 +291,6 @@ def _require_codec(run: IngestRun, scanned: Sequence[Input], options: IngestOpti
     other = [dim for _, dim in shapes if model is not None and dim != model.D]
     if model is not None and other:
         raise UsageError(f"--codec-from: expected embeddings of {model.D} dims as in {model.path}, got {other[0]}")
-
-
-def _entry(scanned: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
-    paths = [escaped_path(each.path) for each in scanned]
-    return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
-
-
-def _places(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
-    """Return all folders of pictures, including earlier ones: `roots`, and `moved` if any were moved."""
-    moves = list(before.get("moved", []))
-    moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
-    roots = {"roots": {**before.get("roots", {}), **source.roots}}
-    return {**roots, "moved": moves} if moves else roots
 
 
 def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog | None) -> dict[str, Any]:

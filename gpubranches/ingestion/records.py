@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.listings import listing_schema
 from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.pieces import UNREAD, FileState, Piece, PlannedPiece
@@ -35,6 +36,20 @@ def listing(planned: Iterable[PlannedPiece]) -> bytes:
     out = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=schema), out, compression="zstd")
     return bytes(out.getvalue())
+
+
+def input_record(scanned: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:
+    """Return the JSON of one ingest or append. base: its first id; n: planned rows; mended: ids of repaired files."""
+    paths = [escaped_path(each.path) for each in scanned]
+    return {"paths": paths, "listing": f"inputs-{generation}.parquet", "base": base, "n": n, "mended": mended}
+
+
+def places_of_pictures(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
+    """Return all folders of pictures, including earlier ones: `roots`, and `moved` if any were moved."""
+    moves = list(before.get("moved", []))
+    moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
+    roots = {"roots": {**before.get("roots", {}), **source.roots}}
+    return {**roots, "moved": moves} if moves else roots
 
 
 @dataclass(frozen=True, slots=True)
