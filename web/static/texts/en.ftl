@@ -35,7 +35,12 @@ language = Language
 ## Errors, and the login
 
 error = That did not work
-    .unknown-name = “{ $text }” is not one of the { $count } known names. The search field offers them.
+    .unknown-name = “{ $text }” is not among the { $count } words or names that are known here.
+    .unknown-items =
+        { $count ->
+            [one] There is no item { $ids } in this catalog. It may have been deleted.
+           *[other] There are no items { $ids } in this catalog. They may have been deleted.
+        }
     .none-right = Find all needs at least one item marked right. Mark one, then press Find all again.
     .session-gone = This session was deleted. Open the first page to begin a new one.
     .not-found = There is nothing at this address.
