@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     picture = service().picture(item)
     named, source = version(picture), https_url_of(item) or ""
     remote = source if remote_pictures() and not named else ""
-    ratio = _ratio(picture, named) if named else _told_ratio(item)
+    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a store would answer too late
+    ratio = _ratio(picture, named) if at_hand else _told_ratio(item)
     return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, named, ratio, remote, source)
 
 

@@ -149,11 +149,11 @@ class CatalogService:
     @property
     def has_pictures(self) -> bool:
         """Whether items can have pictures: the catalog knows a folder of them."""
-        return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
+        return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
 
     def picture(self, item: dict[str, Any]) -> Picture | None:
         """Return where the picture of an item lies, given by its columns; None if it has none."""
-        return picture_of(self.catalog.source, item)
+        return picture_of(self.catalog.picture_source, item)
 
     @property
     def reads_texts(self) -> bool:
@@ -165,7 +165,7 @@ class CatalogService:
         row = self.item(item)
         if row is None:
             raise DataError(f"there is no item {item}")
-        return original(self.catalog.source, row)
+        return original(self.catalog.picture_source, row)
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""

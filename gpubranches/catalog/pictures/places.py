@@ -1,0 +1,112 @@
+"""Where the user says that pictures are now, for one process; and how many of them are missing there."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
+from gpubranches.catalog.pictures.image_files import image_file, present_path, root_of
+from gpubranches.core import stores
+from gpubranches.core.files import escaped_path, unescaped_path
+from gpubranches.errors import DataError, UsageError
+
+Place = tuple[str | None, str]
+"""The input whose pictures are elsewhere now, None for a store that is where it was; and the folder or address."""
+
+
+@dataclass(frozen=True)
+class MissingPictures:
+    """The result of a look for pictures. Of `looked_at` items, `missing` have none where the catalog looks for it.
+
+    unread: items whose pictures are in a store that the user has not named; they are not looked for.
+    """
+
+    looked_at: int
+    missing: int
+    unread: int
+
+
+def place_named(source: dict[str, Any], text: str) -> Place:
+    """Return what a text `ROOT` or `INPUT=ROOT` means. source: of the catalog.
+
+    Raises UsageError if there is no such folder, for an unknown scheme, and if INPUT is needed or unknown.
+    """
+    roots = source.get("roots") or {}
+    name, separator, place = text.partition("=")
+    if not (separator and name in roots):
+        name, place = "", text
+    if stores.is_url(place):
+        place = stores.checked_url(place)
+        recorded = [unescaped_path(path) for entry in source.get("inputs") or () for path in entry["paths"]]
+        if not name and place in (*recorded, *(present_path(source, root) for root in roots.values())):
+            return None, place
+    elif not os.path.isdir(place):
+        raise UsageError(f"--pictures: expected the folder of the pictures, found none at {escaped_path(place)}")
+    else:
+        place = os.path.realpath(place)
+    if name or len(roots) <= 1:
+        return name or next(iter(roots), ""), place
+    names = ", ".join(f"{escaped_path(each)}={escaped_path(text)}" for each in roots)
+    raise UsageError(f"--pictures: expected the input whose pictures are there, one of {names}")
+
+
+def picture_source(source: dict[str, Any], named: Sequence[Place]) -> dict[str, Any]:
+    """Return the source of a catalog for a look for pictures: with the named places, and those stores alone."""
+    roots, moved = dict(source.get("roots") or {}), list(source.get("moved") or ())
+    for name, place in named:
+        if name is not None and name in roots:
+            moved.append([present_path(source, roots[name]), place])
+        elif name is not None:
+            roots[name] = place
+    opened = [place for _, place in named if stores.is_url(place)]
+    return {**source, "roots": roots, "moved": moved, "stores": opened}
+
+
+def unread_stores(source: dict[str, Any]) -> list[str]:
+    """Return the stores of a catalog's pictures that the user has not named. source: of `picture_source`."""
+    places = [present_path(source, root) for root in (source.get("roots") or {}).values()]
+    opened = source.get("stores") or ()
+    return [
+        place
+        for place in places
+        if stores.is_url(place)
+        and not any(stores.is_within(each, place) or stores.is_within(place, each) for each in opened)
+    ]
+
+
+def missing_pictures(
+    source: dict[str, Any], items: Iterable[dict[str, Any]], most_s: float | None = None
+) -> MissingPictures:
+    """Look for the pictures of items. source: of `picture_source`; items: metadata as for `image_file`.
+
+    Items without the name of a picture do not count. most_s: seconds after which the look ends. A store is asked once
+    for a file with many pictures. Raises StoreError if a store does not answer.
+    """
+    looked_at, missing, unread = 0, 0, 0
+    is_stored = functools.cache(_is_stored)
+    began = time.monotonic()
+    for item in items:
+        if most_s is not None and time.monotonic() - began > most_s:
+            break
+        if not (isinstance(item.get(IMAGE_PATH), str) or isinstance(item.get(IMAGE_TARGET), str)):
+            continue
+        file = image_file(source, item)
+        if file is None and stores.is_url(present_path(source, root_of(source, item) or "")):
+            unread += 1
+            continue
+        looked_at += 1
+        missing += file is None or (isinstance(file, str) and not is_stored(file))
+    return MissingPictures(looked_at, missing, unread)
+
+
+def _is_stored(url: str) -> bool:
+    try:
+        stores.stat(url)
+    except DataError:
+        return False
+    return True
