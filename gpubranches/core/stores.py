@@ -164,7 +164,8 @@ def copy(file: StoredFile) -> IO[bytes]:
 
     Raises DataError if the file has changed since, StoreError if the store does not answer.
     """
-    out: IO[bytes] = io.BytesIO() if file.size <= _IN_MEMORY_BYTES else tempfile.TemporaryFile()
+    in_memory = file.size <= _IN_MEMORY_BYTES
+    out: IO[bytes] = io.BytesIO() if in_memory else tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     _copy(file, out)
     out.seek(0)
     return out

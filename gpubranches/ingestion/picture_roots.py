@@ -36,10 +36,10 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
     """Return the folder of the pictures that files of metadata name.
 
     input: the input with the metadata, for messages; own: its folder, absolute; pictures: the folder that the user
-    names. There is no look into a store, named by the user or `own`. By default the pictures are searched for in three places, and the place with most of them is used: relative
-    to `own`, relative to the working directory, or at their absolute paths. The last two places are tried only if all
-    names are of that kind, so that a few names cannot make a folder readable. Raises UsageError if `pictures` is no
-    folder.
+    names. An address, as `pictures` or `own`, is not looked into. By default the pictures are searched for in three
+    places, and the place with most of them is used: relative to `own`, relative to the working directory, or at their
+    absolute paths. The last two places are tried only if all names are of that kind, so that a few names cannot make a
+    folder readable. Raises UsageError if `pictures` is no folder.
     """
     named = own if pictures is None else str(pictures)
     if stores.is_url(named):

@@ -177,9 +177,7 @@ def _all_described(file: FileState, beside: Sequence[Mapping[str, tuple[int, int
         raise DataError(f"{file.path}: cannot read: {error.strerror}") from error
 
 
-def _described(
-    read_at: Callable[[int, int], bytes], beside: Mapping[str, tuple[int, int]]
-) -> dict[str, Any]:
+def _described(read_at: Callable[[int, int], bytes], beside: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Return the metadata of a picture; a text or JSON that cannot be read adds nothing.
 
     read_at: returns `size` bytes of the tar from `start` on.

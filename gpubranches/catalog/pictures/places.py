@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
 from gpubranches.catalog.pictures.image_files import image_file, present_path, root_of
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, unescaped_path
-from gpubranches.errors import DataError, UsageError
+from gpubranches.errors import UsageError
 
 Place = tuple[str | None, str]
 """The input whose pictures are elsewhere now, None for a store that is where it was; and the folder or address."""
@@ -21,14 +19,16 @@ Place = tuple[str | None, str]
 
 @dataclass(frozen=True)
 class MissingPictures:
-    """The result of a look for pictures. Of `looked_at` items, `missing` have none where the catalog looks for it.
+    """The result of a look for pictures. Of `looked_at` items, `missing` have no picture where the catalog looks.
 
-    unread: items whose pictures are in a store that the user has not named; they are not looked for.
+    in_stores: further items, with pictures in stores that were not asked. complete: whether all items of the catalog
+    were looked at; otherwise they are a random sample.
     """
 
     looked_at: int
     missing: int
-    unread: int
+    in_stores: int
+    complete: bool
 
 
 def place_named(source: dict[str, Any], text: str) -> Place:
@@ -80,33 +80,21 @@ def unread_stores(source: dict[str, Any]) -> list[str]:
 
 
 def missing_pictures(
-    source: dict[str, Any], items: Iterable[dict[str, Any]], most_s: float | None = None
-) -> MissingPictures:
-    """Look for the pictures of items. source: of `picture_source`; items: metadata as for `image_file`.
+    source: dict[str, Any], items: Iterable[dict[str, Any]], is_stored: Callable[[str], bool] | None
+) -> Iterator[tuple[bool, bool]]:
+    """Yield for each item with the name of a picture whether the picture is missing, and whether it was looked for.
 
-    Items without the name of a picture do not count. most_s: seconds after which the look ends. A store is asked once
-    for a file with many pictures. Raises StoreError if a store does not answer.
+    source: of `picture_source`; items: metadata as for `image_file`; is_stored: returns whether an address has a file;
+    None: stores are not asked.
     """
-    looked_at, missing, unread = 0, 0, 0
-    is_stored = functools.cache(_is_stored)
-    began = time.monotonic()
     for item in items:
-        if most_s is not None and time.monotonic() - began > most_s:
-            break
         if not (isinstance(item.get(IMAGE_PATH), str) or isinstance(item.get(IMAGE_TARGET), str)):
             continue
         file = image_file(source, item)
-        if file is None and stores.is_url(present_path(source, root_of(source, item) or "")):
-            unread += 1
-            continue
-        looked_at += 1
-        missing += file is None or (isinstance(file, str) and not is_stored(file))
-    return MissingPictures(looked_at, missing, unread)
-
-
-def _is_stored(url: str) -> bool:
-    try:
-        stores.stat(url)
-    except DataError:
-        return False
-    return True
+        far = isinstance(file, str) or stores.is_url(present_path(source, root_of(source, item) or ""))
+        if not far:
+            yield file is None, True
+        elif isinstance(file, str) and is_stored is not None:
+            yield not is_stored(file), True
+        else:
+            yield False, False
