@@ -126,14 +126,9 @@ def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, 
     """
     done: list[PlannedPiece] = []
     for piece, start in planned:
-        done.append(
-            (
-                replace(piece, files=tuple(file if file.is_stored else file.read() for file in piece.files))
-                if piece.whole
-                else piece,
-                start,
-            )
-        )
+        if piece.whole:
+            piece = replace(piece, files=tuple(file if file.is_stored else file.read() for file in piece.files))
+        done.append((piece, start))
         if len(planned) > 1:
             progress("reading", len(done), len(planned))
     return done

@@ -101,8 +101,8 @@ def _read(file: Path | None) -> bytes:
 def version(picture: Picture | None) -> str:
     """Return a name for the content of a picture: from the path, time and size of its file, and its position in it.
 
-    "" if there is no file. A store is not asked; the id of the item, which a new content gets by a sync, stands for time
-    and size.
+    "" if there is no file. A store is not asked: the id of the item, which is another one after its content has changed
+    and was synced, stands for time and size.
     """
     if picture is None:
         return ""
