@@ -126,9 +126,8 @@ def with_digests(planned: Sequence[PlannedPiece], progress: Callable[[str, int, 
     """
     done: list[PlannedPiece] = []
     for piece, start in planned:
-        if piece.whole:
-            piece = replace(piece, files=tuple(file if file.is_stored else file.read() for file in piece.files))
-        done.append((piece, start))
+        files = [file.read() if piece.whole and not file.is_stored else file for file in piece.files]
+        done.append((replace(piece, files=tuple(files)), start))
         if len(planned) > 1:
             progress("reading", len(done), len(planned))
     return done
