@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
+from gpubranches.catalog.pictures.formats import ending_of
 from gpubranches.catalog.pictures.image_files import image_file, present_path, root_of
 from gpubranches.core import stores
-from gpubranches.core.files import escaped_path, unescaped_path
+from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 Place = tuple[str | None, str]
@@ -42,8 +43,8 @@ def place_named(source: dict[str, Any], text: str) -> Place:
         name, place = "", text
     if stores.is_url(place):
         place = stores.checked_url(place)
-        recorded = [unescaped_path(path) for entry in source.get("inputs") or () for path in entry["paths"]]
-        if not name and place in (*recorded, *(present_path(source, root) for root in roots.values())):
+        single_file = stores.folder_of(place) if ending_of(stores.name_of(place)) else place
+        if not name and {place, single_file} & {present_path(source, root) for root in roots.values()}:
             return None, place
     elif not os.path.isdir(place):
         raise UsageError(f"--pictures: expected the folder of the pictures, found none at {escaped_path(place)}")
