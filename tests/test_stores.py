@@ -497,6 +497,16 @@ def test_no_name_leads_out_of_a_named_store(stored, name):
     assert picture_of(moved, {"id": 0, "image_path": "000.png"}) is None
 
 
+def test_a_browser_loads_pictures_of_a_store_of_https_itself_where_that_is_allowed(tmp_path, client):
+    names = {"image_path": ["a%201.png", "../secret.png", "x.tar"], "image_offset": [None, None, 512]}
+    catalog = Catalog.from_embeddings(tmp_path / "c", vectors(range(3)), metadata=names)
+    catalog.set_source({"roots": {"": "https://photos.example/in"}})
+    for allowed in (True, False):
+        text = client(catalog, remote_pictures=allowed).get("/search?q=%230").get_data(as_text=True)
+        assert ('<img src="https://photos.example/in/a%201.png"' in text) == allowed
+        assert text.count('<img src="https://') == allowed
+
+
 def test_a_store_that_falls_silent_is_told_and_the_page_goes_on(stored, client, monkeypatch):
     stored.name_pictures("memory://bucket/in")
     monkeypatch.setattr(stores, "_WAITS_S", ())

@@ -12,6 +12,7 @@ from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, where_of_address, whole
 from gpubranches.app.views import View, chips, tiles
+from gpubranches.catalog.pictures.places import unread_stores
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, parse
 from gpubranches.service.session_store import query_path
@@ -91,7 +92,7 @@ def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
 
 def _about_pictures() -> str:
     """Return which pictures are missing or not read, and what to do; "" if all is well."""
-    notes = [t("pictures-unread", store=store) for store in service().unread_stores]
+    notes = [t("pictures-unread", store=store) for store in unread_stores(service().catalog.picture_source)]
     found = service().missing_pictures()
     if found.missing:
         notes.append(t("pictures-missing", looked=found.looked_at, missing=found.missing))

@@ -119,7 +119,7 @@ def listed(url: str) -> dict[str, StoredFile]:
         found = _asked(url, lambda: filesystem.find(url, detail=True))
     except DataError:
         return {}
-    infos = {path[len(root) :].lstrip("/"): info for path, info in found.items() if path != root}
+    infos = {path[len(root) + 1 :]: info for path, info in found.items() if path.startswith(f"{root}/")}
     names = [name for name in sorted(infos) if joined(url, name) and not name.startswith(".") and "/." not in name]
 
     def file(name: str) -> StoredFile:

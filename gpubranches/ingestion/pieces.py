@@ -84,7 +84,7 @@ class FileState:
         """Return whether the content equals that of an earlier record; the content is read only if `state` differs."""
         if self.state == before.state:
             return True
-        return self.size == before.size and self.read().digest == before.digest
+        return self.size == before.size and before.digest != b"" and self.read().digest == before.digest
 
 
 def content_digest(file: object) -> bytes:

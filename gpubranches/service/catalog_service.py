@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import Picture, picture_of
-from gpubranches.catalog.pictures.places import MissingPictures, unread_stores
+from gpubranches.catalog.pictures.places import MissingPictures
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.single_flight import SingleFlightCache
@@ -159,11 +159,6 @@ class CatalogService:
     def picture(self, item: dict[str, Any]) -> Picture | None:
         """Return where the picture of an item lies, given by its columns; None if it has none."""
         return picture_of(self.catalog.picture_source, item)
-
-    @property
-    def unread_stores(self) -> list[str]:
-        """The stores with pictures of items that are not read, because `serve` did not name them."""
-        return unread_stores(self.catalog.picture_source)
 
     def missing_pictures(self) -> MissingPictures:
         """Return how many items of a sample have no picture; stores are not asked. It is counted once a generation."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpubranches.catalog.metadata.columns import IMAGE_OFFSET, IMAGE_ROW, URL, https_url_of
 from gpubranches.catalog.pictures.decoding import picture_format
-from gpubranches.catalog.pictures.image_files import Picture, picture_of
+from gpubranches.catalog.pictures.image_files import Picture, picture_of, stored_address
 from gpubranches.catalog.pictures.places import MissingPictures, missing_pictures
 from gpubranches.core import stores
 from gpubranches.errors import DataError
@@ -43,6 +44,16 @@ def original(source: dict[str, Any], item: dict[str, Any]) -> Original:
         raise DataError(f"item {item['id']} has no picture")
     format = picture_format(picture)
     return Original(picture, with_ending(f"{item['id']}_{safe_name(picture.name)}", format), f"image/{format.lower()}")
+
+
+def https_address(source: dict[str, Any], item: dict[str, Any]) -> str:
+    """Return the https address from which a browser may load the picture of an item, or "".
+
+    It is that of the column `url`, or of a picture file in a store of https. source: of the catalog.
+    """
+    is_file = item.get(IMAGE_OFFSET) is None and item.get(IMAGE_ROW) is None
+    stored = stored_address(source, item) if is_file else None
+    return https_url_of(item) or https_url_of({URL: stored}) or ""
 
 
 def look_for_pictures(

@@ -103,7 +103,8 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | str | Non
     if not isinstance(named, str) or root is None or "\0" in named:
         return None
     if stores.is_url(present_path(source, root)):
-        return _stored(source, root, unescaped_path(named), item.get("id"))
+        url = stored_address(source, item)
+        return url if url and any(stores.is_within(url, each) for each in source.get("stores") or ()) else None
     inside = Path(os.path.realpath(present_path(source, root)))
     for name in dict.fromkeys((unescaped_path(named), named)):  # other programs do not escape names as this one does
         place = os.path.join(root, name)
@@ -124,12 +125,18 @@ def root_of(source: dict[str, Any], item: dict[str, Any]) -> str | None:
     return root if isinstance(root, str) else None
 
 
-def _stored(source: dict[str, Any], root: str, name: str, id: int | None) -> str | None:
-    """Return the address of a file in a store, or None if it leads out of its folder or is in no named store."""
-    url = stores.joined(root, name)
-    now = None if url is None else present_path(source, url, id)
-    known = now is not None and any(stores.is_within(now, each) for each in source.get("stores") or ())
-    return now if known and stores.is_url(now) else None
+def stored_address(source: dict[str, Any], item: dict[str, Any]) -> str | None:
+    """Return the address of the file of an item's picture in a store, also in one that the user has not named.
+
+    None for a picture that is in no store, and for a name that leads out of its folder. source, item: as for
+    `image_file`.
+    """
+    root, named = root_of(source, item), item.get(IMAGE_PATH)
+    if root is None or not isinstance(named, str) or not stores.is_url(present_path(source, root)):
+        return None
+    url = stores.joined(root, unescaped_path(named))
+    now = None if url is None else present_path(source, url, item.get("id"))
+    return now if stores.is_url(now) else None
 
 
 def present_path(source: dict[str, Any], place: str, id: int | None = None) -> str:
