@@ -498,9 +498,13 @@ def test_no_name_leads_out_of_a_named_store(stored, name):
 
 
 def test_a_browser_loads_pictures_of_a_store_of_https_itself_where_that_is_allowed(tmp_path, client):
-    names = {"image_path": ["a%201.png", "../secret.png", "x.tar"], "image_offset": [None, None, 512]}
-    catalog = Catalog.from_embeddings(tmp_path / "c", vectors(range(3)), metadata=names)
-    catalog.set_source({"roots": {"": "https://photos.example/in"}})
+    names = {"image_path": ["a%201.png", "../secret.png"]}
+    catalog = Catalog.from_embeddings(tmp_path / "c", vectors(range(2)), metadata=names)
+    plain_tar(tmp_path / "in", range(3))
+    tars = ingest(tmp_path / "in", tmp_path / "tars", embedder=Pixels())
+    for each in (catalog, tars):
+        each.set_source({**each.source, "roots": {"": "https://photos.example/in"}})
+    assert '<img src="https://' not in client(tars, remote_pictures=True).get("/").get_data(as_text=True)
     for allowed in (True, False):
         text = client(catalog, remote_pictures=allowed).get("/search?q=%230").get_data(as_text=True)
         assert ('<img src="https://photos.example/in/a%201.png"' in text) == allowed
