@@ -170,7 +170,18 @@ def test_a_single_file_of_a_store_is_an_input_and_its_address_opens_no_other(tmp
 
 def test_an_address_of_a_file_is_its_path(tmp_path):
     pictures(tmp_path / "a b", range(3))
-    assert ingest((tmp_path / "a b").as_uri(), tmp_path / "c", embedder=Pixels()).n == 3
+    catalog = ingest((tmp_path / "a b").as_uri(), tmp_path / "c", embedder=Pixels())
+    (tmp_path / "a b").rename(tmp_path / "b")
+    catalog.name_pictures((tmp_path / "b").as_uri())
+    assert [upright_size(picture)[0] for picture in shown(catalog, catalog.items(range(3)))] == [12, 13, 14]
+
+
+def test_keys_with_empty_parts_are_read_and_hidden_ones_are_not(tmp_path, memory):
+    for name in ("a//0.png", "b c#?/1.png", ".hidden/2.png", "d/.3.png"):
+        memory.store[f"/bucket/in/{name}"] = fsspec.implementations.memory.MemoryFile(memory, f"/{name}", encoded(0))
+    catalog = ingest("memory://bucket/in", tmp_path / "c", embedder=Pixels())
+    assert [item["image_path"] for item in catalog.items(range(2))] == ["a//0.png", "b c#?/1.png"]
+    assert catalog.n == 2
 
 
 # Runs that stop
@@ -343,6 +354,8 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
             r"ftp://host/photos: expected a path, or an address that begins with file://, s3://",
         ),
         ("s3://key:secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),
+        ("s3://", UsageError, r"s3://: expected an address such as s3://bucket/photos"),
+        ("file://host/photos", UsageError, r"expected a path after file://"),
         ("memory://bucket/none", CatalogNotFoundError, "expected a file or folder to ingest, found none"),
         ("memory://bucket/none.tar", DataError, "there is no such file in the store"),
         ("memory://bucket/texts", UsageError, r"found none; memory://bucket/texts: skipped 2 files: 1 .mp4, 1 .txt"),
@@ -484,7 +497,7 @@ def test_a_server_reads_a_store_only_if_it_is_named(stored, client, monkeypatch)
     assert asked
 
 
-OUTSIDE = ("../secret.png", "a/../../secret.png", "%2e%2e/secret.png", "memory://bucket/secret.png", "", "/secret.png")
+OUTSIDE = ("../secret.png", "a/../../secret.png", "%2e%2e/secret.png", "memory://bucket/secret.png", "", "a/./b.png")
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -542,6 +555,20 @@ def test_serve_shows_pictures_from_another_folder_or_store_and_writes_nothing(tm
     ):
         with pytest.raises(UsageError, match=message):
             stored.name_pictures(place)
+
+
+def test_the_command_serve_hands_its_places_to_the_page(stored, monkeypatch):
+    served = []
+    monkeypatch.setattr("gpubranches.app.serve", lambda app, *_, **__: served.append(app))
+    arguments = ["serve", str(stored.path), "--backend", "oracle"]
+    without = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert "pictures are in memory://bucket/in, which is not read unless you name it" in without.stderr
+    told = CliRunner().invoke(cli, [*arguments, "--pictures", "memory://bucket/in"], catch_exceptions=False)
+    assert "not read" not in told.stderr
+    found = [app.test_client().get("/thumbnails/small/1.jpg").status_code for app in served]
+    assert found == [404, 200]
+    for app in served:
+        app.extensions["gpubranches"].service.close()
 
 
 def test_with_several_inputs_the_one_that_moved_is_named(tmp_path, memory):

@@ -22,7 +22,14 @@ from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gpubranches.core.byte_ranges import ByteRange
-from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError, missing_package
+from gpubranches.errors import (
+    BackendUnavailableError,
+    DataError,
+    GpuBranchesError,
+    StoreError,
+    UsageError,
+    missing_package,
+)
 
 PACKAGES = {
     "s3": "s3fs",
@@ -65,19 +72,27 @@ def is_url(place: object) -> bool:
 
 
 def without_file_scheme(place: str | Path) -> str | Path:
-    """Return the path of an address such as file:///data/photos; all else stays."""
-    return unquote(urlsplit(place).path) if isinstance(place, str) and place.startswith("file://") else place
+    """Return the path of an address such as file:///data/photos; all else stays. Raises UsageError for another host."""
+    if not (isinstance(place, str) and place.startswith("file://")):
+        return place
+    parts = urlsplit(place)
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{place}: expected a path after file://, such as file:///data/photos")
+    return unquote(parts.path)
 
 
 def checked_url(url: str) -> str:
     """Return an address without slashes at its end.
 
-    Raises UsageError for an unknown scheme, and for an address with a password, which the catalog would record.
+    Raises UsageError for an unknown scheme, for an address without a bucket or host, and for one with a password, which
+    the catalog would record.
     """
     scheme, rest = url.split("://", 1)
     if scheme not in PACKAGES:
         known = ", ".join(f"{name}://" for name in ("file", *PACKAGES))
         raise UsageError(f"{url}: expected a path, or an address that begins with {known}")
+    if not rest.strip("/"):
+        raise UsageError(f"{url}: expected an address such as {scheme}://bucket/photos")
     if "@" in rest.partition("/")[0] and scheme != "az":
         raise UsageError(
             f"{scheme}://: expected an address without a name or password, which the catalog would record; give them "
@@ -100,7 +115,7 @@ def folder_of(url: str) -> str:
 def joined(folder: str, name: str) -> str | None:
     """Return the address of a file in a folder, or None if its name leads out of the folder."""
     parts = re.split(r"[/\\]", unquote(name))
-    return None if not name or {"", "..", "."} & set(parts) or is_url(name) else f"{folder.rstrip('/')}/{name}"
+    return None if not name or {"..", "."} & set(parts) or is_url(name) else f"{folder.rstrip('/')}/{name}"
 
 
 def is_within(url: str, folder: str) -> bool:
@@ -121,12 +136,9 @@ def listed(url: str) -> dict[str, StoredFile]:
         return {}
     infos = {path[len(root) + 1 :]: info for path, info in found.items() if path.startswith(f"{root}/")}
     names = [name for name in sorted(infos) if joined(url, name) and not name.startswith(".") and "/." not in name]
-
-    def file(name: str) -> StoredFile:
-        info, place = infos[name], f"{url}/{name}"
-        return _file(place, info) if isinstance(info.get("size"), int) else stat(place)
-
-    return dict(zip(names, at_once(file, names), strict=True))
+    untold = [f"{url}/{name}" for name in names if not isinstance(infos[name].get("size"), int)]
+    asked = {file.url: file for file in at_once(stat, untold)}
+    return {name: asked.get(place := f"{url}/{name}") or _file(place, infos[name]) for name in names}
 
 
 def stat(url: str) -> StoredFile:
@@ -233,7 +245,7 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
     while True:
         try:
             return call()
-        except BackendUnavailableError:
+        except GpuBranchesError:
             raise
         except Exception as error:  # every protocol's package raises its own kinds
             if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):

@@ -41,6 +41,7 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
     absolute paths. The last two places are tried only if all names are of that kind, so that a few names cannot make a
     folder readable. Raises UsageError if `pictures` is no folder.
     """
+    pictures = None if pictures is None else stores.without_file_scheme(pictures)
     named = own if pictures is None else str(pictures)
     if stores.is_url(named):
         folder = stores.checked_url(named)

@@ -34,6 +34,7 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     folder, or if it contains no picture of the catalog.
     """
     catalog = Catalog.open(directory)
+    before, after = stores.without_file_scheme(before), stores.without_file_scheme(after)
     old = str(before) if stores.is_url(before) else os.path.abspath(before)
     if stores.is_url(after):
         raise UsageError(f"relocate: expected a folder, got {after}; name a store by serve --pictures")

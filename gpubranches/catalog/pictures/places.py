@@ -41,6 +41,7 @@ def place_named(source: dict[str, Any], text: str) -> Place:
     name, separator, place = text.partition("=")
     if not (separator and name in roots):
         name, place = "", text
+    place = str(stores.without_file_scheme(place))
     if stores.is_url(place):
         place = stores.checked_url(place)
         single_file = stores.folder_of(place) if ending_of(stores.name_of(place)) else place
