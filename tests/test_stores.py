@@ -354,6 +354,8 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
             r"ftp://host/photos: expected a path, or an address that begins with file://, s3://",
         ),
         ("s3://key:secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),
+        ("memory://bucket/a.mp4", CatalogFormatError, "expected no video in a store; copy it to a folder"),
+        ("memory://bucket/a.png", CatalogFormatError, "give the folder of the picture"),
         ("s3://", UsageError, r"s3://: expected an address such as s3://bucket/photos"),
         ("file://host/photos", UsageError, r"expected a path after file://"),
         ("memory://bucket/none", CatalogNotFoundError, "expected a file or folder to ingest, found none"),

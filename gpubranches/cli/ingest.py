@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def _kinds() -> str:
     """Return one paragraph for each kind of input."""
-    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+    kinds = [f"{kind.title}: {kind.given}." for kind in KINDS]
+    stores = "All but videos and clip-retrieval may be in a store, with [remote]: s3://, gs://, az://, hf://, https://."
+    return "\n\n".join(["An input is one of these:", *kinds, stores])
 
 
 inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())

@@ -71,7 +71,12 @@ def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
 
 def _open_stored(url: str, options: IngestOptions, progress: Progress) -> Input:
     """Open a file or folder of a store: a file if the address ends like one."""
-    if ending_of(stores.name_of(url)) in {ending for kind in _STORED for ending in kind.endings}:
+    ending = ending_of(stores.name_of(url))
+    if ending in videos.KIND.endings:
+        raise CatalogFormatError(f"{escaped_path(url)}: expected no video in a store; copy it to a folder")
+    if ending in ENDINGS:
+        raise CatalogFormatError(f"{escaped_path(url)}: expected a folder of pictures; give the folder of the picture")
+    if ending in {ending for kind in _STORED for ending in kind.endings}:
         state = FileState.of_stored(stores.stat(url))
         files = ((stores.name_of(url), url),)
         return _file(InputFiles(url, stores.folder_of(url), files, options, progress, {url: state}))
