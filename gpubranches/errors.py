@@ -149,6 +149,10 @@ class DeviceError(GpuBranchesError):
     http_status = 503
 
 
+class StoreError(DeviceError):
+    """A store of remote files does not answer or refuses access; the same call may succeed later."""
+
+
 class BackendUnavailableError(DeviceError):
     """A backend or an optional package is missing; the message names the extra to install."""
 

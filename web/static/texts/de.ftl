@@ -120,6 +120,12 @@ no-columns = Die Bilder dieses Katalogs haben keine Spalten.
 
 ## Die erste Seite
 
+pictures-missing =
+    { $missing ->
+        [1] Von { $looked } gesuchten Bildern fehlt 1. Ihren Ordner nennt serve --pictures oder relocate.
+       *[other] Von { $looked } gesuchten Bildern fehlen { $missing }. Ihren Ordner nennt serve --pictures oder relocate.
+    }
+pictures-unread = Die Bilder in { $store } werden nicht gelesen, weil der Server keinen Auftrag dazu hat: mit --pictures { $store } starten.
 intro = So geht es
 intro-look = Ansehen
     .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:

@@ -119,6 +119,12 @@ no-columns = The items of this catalog have no columns.
 
 ## The first page
 
+pictures-missing =
+    { $missing ->
+        [1] Of { $looked } pictures looked for, 1 is missing. Name their folder by serve --pictures, or by relocate.
+       *[other] Of { $looked } pictures looked for, { $missing } are missing. Name their folder by serve --pictures, or by relocate.
+    }
+pictures-unread = The pictures in { $store } are not read, because the server was not told to: start it with --pictures { $store }.
 intro = How it works
 intro-look = Look
     .words = Search for what you want, start from a random item below, or from an item you know:
