@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -154,6 +155,9 @@ def test_arrays_and_tables_of_embeddings_are_read_from_a_store(tmp_path, memory)
         there = ingest(f"memory://bucket/{given}", tmp_path / f"there-{given}")
         assert np.array_equal(here.embeddings(range(40)), there.embeddings(range(40)))
         assert here.items(range(40)) == there.items(range(40))
+    long = "x" * 300  # no file on a disk has so long a name, a key of a store may
+    memory.pipe_file(f"/bucket/{long}.npy", (tmp_path / "x.npy").read_bytes())
+    assert ingest(f"memory://bucket/{long}.npy", tmp_path / "long").n == 40
     memory.pipe_file("/bucket/bad.npy", b"no array")
     with pytest.raises(CatalogFormatError, match=r"^memory://bucket/bad.npy: expected a .npy file"):
         ingest("memory://bucket/bad.npy", tmp_path / "bad")
@@ -445,6 +449,19 @@ def test_a_folder_and_a_tar_of_a_web_server_are_inputs(tmp_path, web):
         catalog = ingest(address, tmp_path / address.rpartition("/")[2], embedder=Pixels())
         catalog.name_pictures(address)
         assert [upright_size(picture)[0] for picture in shown(catalog, catalog.items(range(4)))] == [12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("look", [stores.stat, stores.listed, functools.partial(stores.read, start=0, size=9)])
+def test_a_web_server_that_is_down_or_fails_does_not_count_as_one_without_the_file(web, monkeypatch, look):
+    monkeypatch.setattr(stores, "_WAITS_S", ())
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(StoreError, match="the store does not answer"):
+        look(f"http://127.0.0.1:{port}/x")
+    monkeypatch.setattr(Files, "do_HEAD", lambda self: self.send_error(503))
+    monkeypatch.setattr(Files, "do_GET", lambda self: self.send_error(503))
+    with pytest.raises(StoreError, match="503"):
+        look(f"{web}/x")
 
 
 def test_links_that_sort_the_page_of_a_folder_are_no_files(tmp_path, web):

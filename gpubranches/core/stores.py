@@ -138,8 +138,9 @@ def listed(url: str) -> dict[str, StoredFile]:
     """
     filesystem = _filesystem(url)
     root = filesystem._strip_protocol(url).rstrip("/")
+    told = {"on_error": _unless_absent} if url.startswith("http") else {}  # it would leave out folders that fail
     try:
-        found = _asked(url, lambda: filesystem.find(url, detail=True))
+        found = _asked(url, lambda: filesystem.find(url, detail=True, **told))
     except DataError:
         return {}
     infos = {path[len(root) + 1 :]: info for path, info in found.items() if path.startswith(f"{root}/")}
@@ -199,7 +200,7 @@ def on_disk(url: str) -> Iterator[Path]:
     A memory map of it may be used longer. Errors of `copy`; those of the block name the address.
     """
     with tempfile.TemporaryDirectory(prefix="gpubranches-") as folder:
-        path = Path(folder, name_of(url))
+        path = Path(folder, f"copy{Path(name_of(url)).suffix}")  # a key may be longer than the name of a file
         with path.open("wb") as out:
             _copy(stat(url), out)
         try:
@@ -256,7 +257,9 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
             return call()
         except GpuBranchesError:
             raise
-        except Exception as error:  # every protocol's package raises its own kinds
+        except Exception as raised:  # every protocol's package raises its own kinds
+            # That of the web says of each failure that there is no file, and has the failure as its cause.
+            error = raised.__cause__ or raised if url.startswith("http") else raised
             if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
                 raise DataError(f"{url}: there is no such file in the store") from error
             if not waits_s or isinstance(error, PermissionError):
@@ -266,6 +269,11 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
                     "what identifies you there, then run the same command again"
                 ) from error
             time.sleep(waits_s.pop(0))
+
+
+def _unless_absent(error: Exception) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _filesystem(url: str) -> Any:
