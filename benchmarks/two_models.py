@@ -34,7 +34,8 @@ from gpubranches.research.quality.concepts import Concept, random_subset
 from gpubranches.research.quality.labelled_catalog import UNCHECKED
 from gpubranches.research.quality.measures import average_precision
 from gpubranches.research.quality.product_models import answer_of
-from gpubranches.research.tables import markdown_table
+from gpubranches.research.tables import Section, with_error
+from gpubranches.retrieval.queries import Words
 
 FEWEST = 20
 ASKED = 5
@@ -43,10 +44,10 @@ MODELS = {
     "CLIP": "CLIP alone",
     "other": "the other model alone",
     "equal": "both, of equal weight",
-    "both": "both",
-    "CLIP, told": "CLIP alone, told the query",
-    "both, told": "both, told the query",
+    "both": "both, weighed by the marks",
 }
+"""The catalogs and settings that are compared; those with CLIP are told the words of the query."""
+MEASURES = ("f1", "recall", "precision", "average_precision")
 HEADER = ("catalog", "F1", "recall", "precision", "average precision", "F1 minus CLIP's")
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     add_data_options(parser, seeds=1)
     parser.add_argument("--embeddings", type=Path, required=True, help="embeddings of the photos by another model")
     parser.add_argument("--name", required=True, help="the name of that model")
-    parser.add_argument("--positives", type=whole(2), nargs="+", default=[4, 8, 22], help="items marked right, at most")
+    parser.add_argument("--positives", type=whole(2), nargs="+", default=[4, 8], help="items marked right, at most")
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
     options = parse_with_data(parser)
     with ExitStack() as opened:
@@ -93,15 +94,15 @@ def main() -> None:
             positives=tuple(options.positives),
             seeds=options.seeds,
         )
-        searched = {name: searches(each, concepts) for name, each in catalogs.items()}
+        rows = [(name, *searches(each, concepts)) for name, each in catalogs.items()]
+        rows.append(("both, by one cosine of joined embeddings", by_one_cosine(catalogs["both"], concepts), ""))
     introduction = (
         f"{clip.n:,} photos of Caltech-101, {len(concepts)} classes, {options.seeds} seeds; CLIP is ViT-B/32, the "
         f"other model is {options.name}. Up to p marked right, 20 wrong, 1,000 random negatives, the same for all "
         "catalogs: the user sees the catalog of CLIP. Means over classes ± standard error."
     )
     tables = [_table(compared, p) for p in options.positives]
-    rows = [(name, f"{mean:.3f}") for name, mean in searched.items()]
-    tables.append("## Searches by an item: mean average precision\n\n" + markdown_table(("catalog", "mAP"), rows))
+    tables.append(Section("Searches: mean average precision", ("catalog", "by an item", "by words"), rows).markdown())
     publish(document("What a second model adds", command_line("two_models"), introduction, *tables), options.out)
 
 
@@ -133,16 +134,35 @@ def unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     return scaled
 
 
-def searches(each: LabelledCatalog, concepts: list[Concept]) -> float:
-    """Return the mean average precision of searches by items of the concepts, without the item itself."""
-    found = []
+def searches(each: LabelledCatalog, concepts: list[Concept]) -> tuple[str, str]:
+    """Return the mean average precision of searches by items of the concepts and by their names, "" without texts."""
+    by_item, by_words = [], []
     with each.session(0) as session:
         for concept in concepts:
             right = each.flags(concept.items)
             for item in concept.items[:ASKED].tolist():
-                order = each.rows(session.search(item, each.n).ids)
-                found.append(average_precision(order[order != each.rows(np.array([item]))[0]], right))
-    return float(np.mean(found))
+                by_item.append(_precision(each, each.rows(session.search(item, each.n).ids), item, right))
+            if concept.text and each.embedder is not None:
+                by_words.append(average_precision(each.rows(session.search(Words(concept.asked), each.n).ids), right))
+    return f"{np.mean(by_item):.3f}", f"{np.mean(by_words):.3f}" if by_words else ""
+
+
+def by_one_cosine(each: LabelledCatalog, concepts: list[Concept]) -> str:
+    """Return the mean average precision of searches by items where one cosine of whole embeddings ranks all."""
+    found = []
+    vectors = each.embeddings / each.lengths[:, None]
+    for concept in concepts:
+        right = each.flags(concept.items)
+        for item in concept.items[:ASKED].tolist():
+            order = np.argsort(-vectors @ vectors[each.rows(np.array([item]))[0]], kind="stable")
+            found.append(_precision(each, order, item, right))
+    return f"{np.mean(found):.3f}"
+
+
+def _precision(each: LabelledCatalog, order: NDArray[np.intp], item: int, right: NDArray[np.bool_]) -> float:
+    """Return the average precision of an order of rows, without the item itself."""
+    others = right & ~each.flags(np.array([item]))
+    return average_precision(order[order != each.rows(np.array([item]))[0]], others)
 
 
 def _both(options: argparse.Namespace) -> JointEmbedder:
@@ -151,12 +171,12 @@ def _both(options: argparse.Namespace) -> JointEmbedder:
 
 
 def _answering(catalogs: dict[str, LabelledCatalog], name: str) -> Callable[[LabelledCatalog, Draw], Answer]:
-    kind, told = ("both" if name == "equal" else name.partition(",")[0]), name.endswith("told")
+    kind = "both" if name == "equal" else name
     shares = (0.5,) if name == "equal" else part_weights.SHARES
 
     def answer(_: LabelledCatalog, draw: Draw) -> Answer:
         with mock.patch.object(part_weights, "SHARES", shares), catalogs[kind].marked(draw) as session:
-            ranking = session.refine(random_negatives=UNCHECKED, query=draw.query if told else None)
+            ranking = session.refine(random_negatives=UNCHECKED, query=None if kind == "other" else draw.query)
             return answer_of(catalogs[kind], ranking)
 
     return answer
@@ -165,14 +185,10 @@ def _answering(catalogs: dict[str, LabelledCatalog], name: str) -> Callable[[Lab
 def _table(compared: Comparison, p: int) -> str:
     rows = []
     for name, told in MODELS.items():
-        cells = [_figure(*compared.mean(name, measure, p)) for measure in ("f1", "recall", "precision")]
-        gain, error, _ = compared.paired(name, "CLIP, told" if name.endswith("told") else "CLIP", "f1", p)
-        rows.append((told, *cells, _figure(*compared.mean(name, "average_precision", p)), f"{gain:+.3f} ± {error:.3f}"))
-    return f"## {p} marked right\n\n" + markdown_table(HEADER, rows)
-
-
-def _figure(mean: float, error: float) -> str:
-    return f"{mean:.3f} ± {error:.3f}"
+        cells = [with_error(*compared.mean(name, measure, p)) for measure in MEASURES]
+        gain, error, wins = compared.paired(name, "CLIP", "f1", p)
+        rows.append((told, *cells, f"{with_error(gain, error)}, wins {wins:.0%}"))
+    return Section(f"{p} marked right", HEADER, rows).markdown()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,34 +11,37 @@ from numpy.typing import NDArray
 
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.protocol import BATCH_SIZE, Embedder
+from gpubranches.encoders.quantizers import MAX_BITS
 from gpubranches.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-MOST_MODELS = 2
-"""The number of models that a catalog can have at most."""
+_SHARE = np.float32(0.5**0.5)
 
 
 class JointEmbedder:
-    """Embeds by several models and joins their unit embeddings, each divided by the root of the number of models.
+    """Embeds by two models and joins their unit embeddings, each divided by the root of two.
 
     So the dot of two joint embeddings is the mean of the models' cosines. A model that reads no texts has zeros in the
     embedding of a text. identity, spec: those of the models as a JSON list, see `joined`; D: the sum of their dims;
-    batch_size: the smallest of theirs. Raises UsageError unless there are two different models.
+    batch_size: the smallest of theirs. Raises UsageError unless there are two different models of 2,048 dims together
+    at most.
     """
 
     def __init__(self, embedders: Sequence[Embedder]):
         require_two(embedders)
-        for before, embedder in pairwise(embedders):
-            if before.identity == embedder.identity:
-                raise UsageError(f"embedder: expected two different models, got {embedder.spec} twice; name it once")
+        if embedders[0].identity == embedders[1].identity:
+            raise UsageError(f"embedder: expected two different models, got {embedders[0].spec} twice; name it once")
         self.embedders = tuple(embedders)
         self.spec = joined([each.spec for each in embedders])
         self.identity = joined([each.identity for each in embedders])
         self.D = sum(each.D for each in embedders)
+        if self.D > MAX_BITS:
+            dims = " and ".join(f"{each.D:,}" for each in embedders)
+            raise UsageError(
+                f"embedder: expected two models of {MAX_BITS:,} dims together at most, got {dims}; choose smaller ones"
+            )
         self.batch_size: int = min(getattr(each, "batch_size", BATCH_SIZE) for each in embedders)
-        self._share = np.float32(len(embedders) ** -0.5)
 
     @property
     def reads_images(self) -> bool:
@@ -63,7 +65,7 @@ class JointEmbedder:
         if all(mean is None for mean in means):
             return None
         parts = zip(self.embedders, means, strict=True)
-        return self._joined([np.zeros(each.D, np.float32) if mean is None else mean for each, mean in parts])
+        return _joined_rows([np.zeros(each.D, np.float32) if mean is None else mean for each, mean in parts])
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return embeddings, (q, D) float32; of unit length if all models read texts. Raises UsageError if none does.
@@ -72,9 +74,12 @@ class JointEmbedder:
         """
         if not self.reads_texts:
             raise UsageError("text: the models read pictures only; search by a picture or by an item such as #17")
-        zeros = [np.zeros((len(texts), each.D), np.float32) for each in self.embedders]
-        parts = zip(self.embedders, zeros, strict=True)
-        return self._joined([each.texts(texts) if each.reads_texts else zero for each, zero in parts])
+        return _joined_rows(
+            [
+                each.texts(texts) if each.reads_texts else np.zeros((len(texts), each.D), np.float32)
+                for each in self.embedders
+            ]
+        )
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Return unit embeddings of RGB pictures, (m, D) float32."""
@@ -87,16 +92,12 @@ class JointEmbedder:
     def encode(self, prepared: list[tuple[Any, ...]]) -> NDArray[np.float32]:
         """Return unit embeddings, (m, D) float32, of prepared pictures; one model runs after the other."""
         rows = [each.encode([inputs[at] for inputs in prepared]) for at, each in enumerate(self.embedders)]
-        return self._joined(rows)
-
-    def _joined(self, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        whole: NDArray[np.float32] = np.concatenate(parts, axis=-1) * self._share
-        return whole
+        return _joined_rows(rows)
 
 
 def require_two(models: Sequence[object]) -> None:
     """Raise UsageError unless there are two models or specs."""
-    if len(models) != MOST_MODELS:
+    if len(models) != 2:
         raise UsageError(f"embedder: expected one model or two, got {len(models)}; leave the others out")
 
 
@@ -121,3 +122,8 @@ def split(text: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(each, str) and each[:1] != "[" for each in found):
         raise UsageError(f"embedder: expected the spec of a model, or a JSON list of two, got {text!r:.80}")
     return found
+
+
+def _joined_rows(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    whole: NDArray[np.float32] = np.concatenate(parts, axis=-1) * _SHARE
+    return whole

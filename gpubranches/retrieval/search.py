@@ -213,7 +213,7 @@ class Searcher:
         Each model that has a part in the direction proposes max(k, `DEPTH`) items. The proposed items are ranked by the
         centred cosine of each of these models, and `fuse` joins the ranks.
         """
-        parts = [part for part in self.catalog.parts if directions[:, part].any()]
+        parts = [part for part in self.catalog.parts if directions[:, part].any()] or self.catalog.parts
         lists = [self._nearest(_only(directions, part), max(k, DEPTH), tier, where) for part in parts]
         ids = np.unique(np.concatenate([hits.ids for hits in lists]))
         centred = self._centred(self.catalog.embeddings(ids))
