@@ -339,5 +339,7 @@ def test_the_model_that_predicts_unseen_marks_counts_more(telling):
     scales = part_scales(rows, positive, parts, **told)
     assert scales[parts[telling]].min() > 1 > scales[parts[1 - telling]].max()
     assert np.isclose((scales**2).mean(), 1)
+    rows[:, parts[1]] = rows[:, parts[0]]
+    assert np.allclose(part_scales(rows, positive, parts, **told), 1, atol=1e-3)
     alone = told | {"folds": np.where(positive, -1, told["folds"])}
     assert part_scales(rows, positive, parts, **alone).tolist() == [1] * 120

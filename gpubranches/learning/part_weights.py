@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpubranches.learning.linear import LogisticRegression
 
-SHARES = (0.5, 0.3, 0.7, 0.1, 0.9)
-"""Shares of the first of two models that are tried; the first of the best ones is chosen."""
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Shares of the first of two models that are tried."""
 
 
 def part_scales(
@@ -26,22 +26,26 @@ def part_scales(
 
     rows: (m, D), embeddings of two models, each whitened; positive: (m,); parts: the columns of each model; C,
     sample_weight, folds: as for `LogisticRegression`. A penalised model relies less on columns of a smaller scale. The
-    share is the one with the largest log-likelihood of the held-out rows, with both classes of equal weight; all scales
-    are 1 if one class has no held-out rows.
+    share is the mean of `SHARES`, each weighed by the likelihood of the held-out rows, where all negatives together
+    weigh as much as all positives. So few marks move it little from a half. All scales are 1 if one class has no
+    held-out rows.
     """
-    first, second = parts
     right, wrong = (folds >= 0) & positive, (folds >= 0) & ~positive
-    best, chosen = -np.inf, np.ones(rows.shape[1], np.float32)
-    for share in SHARES if right.any() and wrong.any() else ():
-        scales = np.empty(rows.shape[1], np.float32)
-        scales[first], scales[second] = (2 * share) ** 0.5, (2 - 2 * share) ** 0.5
-        model = LogisticRegression(C=C).fit(rows * scales, positive, sample_weight=sample_weight, folds=folds)
-        likelihood = -_mean_loss(-model.held_out_[right], sample_weight[right])
-        likelihood -= _mean_loss(model.held_out_[wrong], sample_weight[wrong])
-        if likelihood > best:
-            best, chosen = likelihood, scales
-    return chosen
+    if not right.any() or not wrong.any():
+        return np.ones(rows.shape[1], np.float32)
+    likelihoods = []
+    for share in SHARES:
+        scaled = rows * _scales(share, parts, rows.shape[1])
+        model = LogisticRegression(C=C).fit(scaled, positive, sample_weight=sample_weight, folds=folds)
+        losses = np.logaddexp(0, np.where(positive, -model.held_out_, model.held_out_))
+        mean = sum(np.average(losses[side], weights=sample_weight[side]) for side in (right, wrong))
+        likelihoods.append(-mean * np.count_nonzero(right))
+    weights = np.exp(np.array(likelihoods) - max(likelihoods))
+    return _scales(float(np.average(SHARES, weights=weights)), parts, rows.shape[1])
 
 
-def _mean_loss(against: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    return float(np.average(np.logaddexp(0, against), weights=weights))
+def _scales(share: float, parts: Sequence[slice], dims: int) -> NDArray[np.float32]:
+    first, second = parts
+    scales = np.empty(dims, np.float32)
+    scales[first], scales[second] = (2 * share) ** 0.5, (2 - 2 * share) ** 0.5
+    return scales
