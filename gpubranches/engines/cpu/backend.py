@@ -117,10 +117,10 @@ class CpuBackend(HostBackend):
         run(lambda i: order.scatter(found[i][0], found[i][1], places[i], tie_keys), list(range(len(found))))
         ids = np.empty(len(tie_keys), np.int64)
 
-        used = each.bit_length() - 1
-
         def finish(span: NDArray[np.int64]) -> None:
-            order.sort_ids(tie_keys, span, used, ids)
+            for bucket in np.split(tie_keys[span[0] : span[-1]], span[1:-1] - span[0]):
+                bucket.sort()
+            order.ids_of(tie_keys[span[0] : span[-1]], ids[span[0] : span[-1]])
 
         cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(tie_keys), 4 * self.threads + 1))
         run(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
