@@ -25,7 +25,7 @@ from gpubranches.engines.cpu.vectors import (
 )
 
 _BLOCK = 512
-_SPARE = 4096
+_SPARE = 1024
 _AHEAD = 192
 """How many rows ahead the bits are prefetched, because hardware does not prefetch beyond a page."""
 
@@ -96,8 +96,9 @@ def bit_scores(bits, scales, planes, peak, allowed, n, first, stop, limit, min_k
     for block in range(first, stop, _BLOCK):
         _block_differences(bits, planes, block, n, allowed, sums)
         size = min(_BLOCK, stop - block)
+        own = scales[block : block + size]  # LLVM vectorises a loop that begins at 0
         for i in range(size):
-            scores[i] = key(np.float32(peak - 2 * np.int32(narrow[i])) * _single(scales[block + i]))
+            scores[i] = key(np.float32(peak - np.int32(2) * np.int32(narrow[i])) * _single(own[i]))
         count, reached = _select(scores, (size + 63) // 64, allowed, block, min_key, cutoff, rows, keys, count)
         total += reached
         if count + _BLOCK > capacity and count > limit:
