@@ -142,9 +142,7 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
         own, own_reads, count = plans[tile % 2], reads, np.int64(0)
         if tile + 1 < stop:
             following = plans[(tile + 1) % 2]
-            count, reads = _plan(
-                zones, allowed, tile + 1, d, offsets, features, low, high, following, needed, ahead
-            )
+            count, reads = _plan(zones, allowed, tile + 1, d, offsets, features, low, high, following, needed, ahead)
         base = tile * d * TILE
         _tile_votes(codes, base, d, own, own_reads, owners, offsets, features, low, high, ahead, count, hit, counts)
         for w in range(_WORDS):

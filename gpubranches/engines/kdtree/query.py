@@ -13,7 +13,17 @@ import numpy as np
 from gpubranches.catalog import TILE, ZONE, ZONES
 from gpubranches.engines.cpu.box_kernels import box_rows
 from gpubranches.engines.cpu.order import splitmix
-from gpubranches.engines.cpu.vectors import at_least32, at_most32, box_zones32, fetch, inner, inside64, kernel, lowest_bit, popcount
+from gpubranches.engines.cpu.vectors import (
+    at_least32,
+    at_most32,
+    box_zones32,
+    fetch,
+    inner,
+    inside64,
+    kernel,
+    lowest_bit,
+    popcount,
+)
 from gpubranches.engines.kdtree.files import LANES, LEAF
 
 _WORDS = TILE // 64
