@@ -11,6 +11,7 @@ round. Peak memory includes the imports of the program. Shares found count the r
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -107,8 +108,7 @@ def ours(work: Work) -> Engine:
 
 def faiss_index(work: Work, kind: str) -> Engine:
     """Build an index of faiss over float32."""
-    import faiss
-
+    faiss: Any = importlib.import_module("faiss")  # its stubs lack the parameters of a search
     n, d = work.codes.shape
     index = faiss.index_factory(d, {"flat": "Flat", "ivf": f"IVF{int(4 * np.sqrt(n))},Flat", "hnsw": "HNSW32"}[kind])
     if kind == "ivf":
@@ -116,7 +116,7 @@ def faiss_index(work: Work, kind: str) -> Engine:
     for _, codes in work.chunks():
         index.add(codes.astype(np.float32))
     bitmaps = {p: np.packbits(work.parts < p, bitorder="little") for p in _PARTS}
-    settings = {
+    settings: dict[str, Any] = {
         "flat": faiss.SearchParameters,
         "ivf": partial(faiss.SearchParametersIVF, nprobe=64),
         "hnsw": partial(faiss.SearchParametersHNSW, efSearch=256),
@@ -163,7 +163,8 @@ def lance_table(work: Work) -> Engine:
         table.add(more)
 
     def search(query: NDArray[np.uint8], parts: int) -> NDArray[np.int64]:
-        asked = table.search(query.astype(np.float32), vector_column_name="v").limit(_NEAREST).select(["id", "_distance"])
+        asked = table.search(query.astype(np.float32), vector_column_name="v").limit(_NEAREST)
+        asked = asked.select(["id", "_distance"])
         asked = asked if parts == 100 else asked.where(f"part < {parts}", prefilter=True)
         return np.asarray(asked.to_arrow()["id"])
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numba
@@ -201,8 +202,8 @@ class CpuBackend(HostBackend):
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         """Search the zones with the nearest bounds first: the k-th row found there rules out most other zones.
 
-        Each zone is read once for all queries. With `stop_leaves` only that many zones are searched, so the answer is
-        approximate.
+        Each zone is read once for all queries; the bounds take 4 bytes for a zone and query. With `stop_leaves`, which
+        allows one query, only that many zones are searched, so the answer is approximate.
         """
         cutoffs = np.full(len(queries), _LEAST_KEY + 1, np.int32)
         wide = queries.astype(np.int16)
@@ -228,8 +229,7 @@ class CpuBackend(HostBackend):
         for q in range(len(queries)):
             lines = {start: own[q] for start, own in bounds.items()}
             count = max(_SEED_ZONES, 4 * k // ZONE) if self.stop_leaves is None else self.stop_leaves
-            one = slice(q, q + 1)
-            found = self._map(lambda task, one=one: look(task, one), _seed_zones(parts, lines, count))
+            found = self._map(partial(look, chosen=slice(q, q + 1)), _seed_zones(parts, lines, count))
             seen = joined([keys for ((_, keys),) in found], np.int32)
             if len(seen) >= k:
                 cutoffs[q] = max(cutoffs[q], np.partition(seen, len(seen) - k)[len(seen) - k])
