@@ -139,14 +139,15 @@ def duckdb_table(work: Work) -> Engine:
     for start, codes in work.chunks():
         own = work.table(start, codes)
         base.register("own", own)
+        # The texts of SQL here hold numbers and names of this program alone.
         made = "INSERT INTO items" if start else "CREATE TABLE items AS"
-        base.execute(f"{made} SELECT * REPLACE (v::FLOAT[{codes.shape[1]}] AS v) FROM own")
+        base.execute(f"{made} SELECT * REPLACE (v::FLOAT[{codes.shape[1]}] AS v) FROM own")  # nosec B608
     base.execute("CHECKPOINT")
-    matching = f"SELECT id FROM items WHERE {work.condition()}"
+    matching = f"SELECT id FROM items WHERE {work.condition()}"  # nosec B608
 
     def search(query: NDArray[np.uint8], parts: int) -> NDArray[np.int64]:
         near = f"array_distance(v, ?::FLOAT[{len(query)}])"
-        text = f"SELECT id FROM items WHERE part < {parts} ORDER BY {near} LIMIT {_NEAREST}"
+        text = f"SELECT id FROM items WHERE part < {parts} ORDER BY {near} LIMIT {_NEAREST}"  # nosec B608
         ids: NDArray[np.int64] = base.execute(text, [query.tolist()]).fetchnumpy()["id"]
         return ids
 
