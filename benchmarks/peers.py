@@ -261,6 +261,7 @@ def main() -> None:
     """Read the options, run all engines, print and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--rows", type=whole(20_000), default=1_000_000, help="items")
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="measure only this one; may be repeated")
     parser.add_argument("--repeats", type=whole(1), default=5, help="rounds after a warm-up round")
     parser.add_argument("--folder", type=out_folder, help="an empty folder for the data of the run")
     parser.add_argument("--out", type=out_file, help="write the table to this file")
@@ -272,7 +273,7 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     with work_folder(options.folder) as folder:
         prepare(folder, options.rows)
-        table = [line(name, folder, options.repeats) for name in ENGINES]
+        table = [line(name, folder, options.repeats) for name in options.engine or ENGINES]
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine_facts(load_before).items())
     text = f"{options.rows:,} items of 32 codes, {_QUERIES} queries, {facts}. Peak memory counts mapped files."
     publish(
