@@ -5,11 +5,11 @@ import shutil
 from contextlib import contextmanager
 from unittest import mock
 
-from gpubranches.engines.sharded import ShardedBackend, ray_shards
+from gpubranches.engines.sharded import ShardedBackend, ray_cluster, ray_shards
 
 STORE_BYTES = 80 << 20
 _shards = []
-real_room = ray_shards._room
+real_room = ray_cluster.room
 
 
 def little_room(nodes, wanted):
@@ -27,7 +27,7 @@ def cluster():
     started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         started.add_node(**node)
-        with mock.patch.object(ray_shards, "_room", little_room):
+        with mock.patch.object(ray_shards, "room", little_room):
             yield started
     finally:
         session = started.head_node.get_session_dir_path()
@@ -38,7 +38,7 @@ def cluster():
 @contextmanager
 def actors(catalog, address):
     """Start two shards that `over_actors` uses for any catalog."""
-    with ray_shards.open_ray(catalog, ray_shards.Cluster(address, shards=2)) as backend:
+    with ray_shards.open_ray(catalog, ray_cluster.Cluster(address, shards=2)) as backend:
         _shards[:] = [_Kept(shard) for shard in backend.shards]
         yield
         _shards.clear()

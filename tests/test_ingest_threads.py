@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from test_ingest import vectors
 
 from benchmarks.ingest import plain_unit_rows
-
 from gpubranches import Catalog
 from gpubranches.catalog import catalog as catalog_module
 from gpubranches.catalog import codec as codec_module

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
-    from gpubranches.engines.sharded.ray_shards import Cluster
+    from gpubranches.engines.sharded.ray_cluster import Cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
