@@ -114,7 +114,9 @@ def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_pat
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"
     out, here = tmp_path / "out", ["--cluster", cluster.address]
-    os.dup2(os.open(pictures, os.O_DIRECTORY), 999)  # a path that only this process has
+    handle = os.open(pictures, os.O_DIRECTORY)
+    os.dup2(handle, 999)  # a path that only this process has
+    os.close(handle)
     cases = [
         (["/proc/self/fd/999", *here, "--embedder", "demo"], 4, r"on [\d.]+: expected the files under the same path"),
         ([pictures, *here], 2, "pictures need a model"),
@@ -130,6 +132,7 @@ def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_pat
         assert (code, told.count("\n")) == (expected, 1), told
         assert re.search(says, told), told
         assert not list(out.glob("*/manifest.json"))
+    os.close(999)
     with monkeypatch.context() as other:
         other.setattr("ray.is_initialized", lambda: False)
         code, _, told = run("ingest", pictures, "--out", out, "--cluster", closed)
