@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.catalog import disk_errors
+from gpubranches.core import stores
 from gpubranches.core.files import make_folder, parse_json, read_regular, replace_file, require_text
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, ShardError, UsageError
 from gpubranches.ingestion.build import IngestReport, build_catalog, require_rows
@@ -65,7 +66,7 @@ def ingest_on_cluster(
     cluster = Cluster(address, gpus)
     if options.shard is not None or options.fit_only or not isinstance(options.embedder, str | None):
         raise UsageError(f"{_WHAT}: expected no --shard, no --fit-only, and an embedder by its spec; leave them out")
-    paths = [os.path.abspath(path) for path in inputs]
+    paths = [_place(path) for path in inputs]
     scanned = scan(paths, options, progress)
     require_rows(scanned)
     rows = sum(piece.rows for each in scanned for piece in each.pieces)
@@ -123,11 +124,17 @@ def _begun(folder: Path, paths: list[str], options: IngestOptions, shards: int |
     return of
 
 
+def _place(path: str | Path) -> str:
+    """Return an address of a store as it is, and another path as an absolute one, since tasks run elsewhere."""
+    path = stores.without_file_scheme(path)
+    return str(path) if stores.is_url(path) else os.path.abspath(path)
+
+
 def _plain(options: IngestOptions) -> dict[str, Any]:
-    """Return the options as JSON; paths are absolute, since tasks run elsewhere."""
+    """Return the options as JSON, with absolute paths."""
     plain = asdict(options)
     for name in ("pictures", "codec_from"):
-        plain[name] = None if plain[name] is None else os.path.abspath(plain[name])
+        plain[name] = None if plain[name] is None else _place(plain[name])
     if plain["head"] is not None and os.path.exists(plain["head"]):
         plain["head"] = os.path.abspath(plain["head"])
     return plain
