@@ -34,7 +34,12 @@ language = Sprache
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
-    .unknown-name = „{ $text }“ ist keiner der { $count } bekannten Namen. Das Suchfeld schlägt sie vor.
+    .unknown-name = „{ $text }“ gehört nicht zu den { $count } Wörtern oder Namen, die hier bekannt sind.
+    .unknown-items =
+        { $count ->
+            [one] Ein Bild { $ids } gibt es in diesem Katalog nicht. Vielleicht wurde es gelöscht.
+           *[other] Die Bilder { $ids } gibt es in diesem Katalog nicht. Vielleicht wurden sie gelöscht.
+        }
     .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild. Eines markieren, dann noch einmal „Alle finden“ drücken.
     .session-gone = Diese Sitzung wurde gelöscht. Auf der Startseite lässt sich eine neue beginnen.
     .not-found = Unter dieser Adresse gibt es nichts.
@@ -115,6 +120,12 @@ no-columns = Die Bilder dieses Katalogs haben keine Spalten.
 
 ## Die erste Seite
 
+pictures-missing =
+    { $missing ->
+        [1] Von { $looked } gesuchten Bildern fehlt 1. Ihren Ordner nennt serve --pictures oder relocate.
+       *[other] Von { $looked } gesuchten Bildern fehlen { $missing }. Ihren Ordner nennt serve --pictures oder relocate.
+    }
+pictures-unread = Die Bilder in { $store } werden nicht gelesen, weil der Server keinen Auftrag dazu hat: mit --pictures { $store } starten.
 intro = So geht es
 intro-look = Ansehen
     .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:

@@ -35,7 +35,12 @@ language = Language
 ## Errors, and the login
 
 error = That did not work
-    .unknown-name = “{ $text }” is not one of the { $count } known names. The search field offers them.
+    .unknown-name = “{ $text }” is not among the { $count } words or names that are known here.
+    .unknown-items =
+        { $count ->
+            [one] There is no item { $ids } in this catalog. It may have been deleted.
+           *[other] There are no items { $ids } in this catalog. They may have been deleted.
+        }
     .none-right = Find all needs at least one item marked right. Mark one, then press Find all again.
     .session-gone = This session was deleted. Open the first page to begin a new one.
     .not-found = There is nothing at this address.
@@ -114,6 +119,12 @@ no-columns = The items of this catalog have no columns.
 
 ## The first page
 
+pictures-missing =
+    { $missing ->
+        [1] Of { $looked } pictures looked for, 1 is missing. Name their folder by serve --pictures, or by relocate.
+       *[other] Of { $looked } pictures looked for, { $missing } are missing. Name their folder by serve --pictures, or by relocate.
+    }
+pictures-unread = The pictures in { $store } are not read, because the server was not told to: start it with --pictures { $store }.
 intro = How it works
 intro-look = Look
     .words = Search for what you want, start from a random item below, or from an item you know:
