@@ -1,0 +1,114 @@
+"""The layout of the page in a real Chromium: at every width, in both languages, in each state of the bar."""
+
+from pathlib import Path
+
+import pytest
+from browsing import SCREENSHOTS, find_teapots, needs_chromium, shown, stored, watched
+
+pytestmark = [pytest.mark.browser, needs_chromium]
+
+WIDTHS = [320, 360, 390, 480, 640, 735, 737, 768, 820, 900, 960, 1024, 1100, 1180, 1280, 1343, 1345, 1440]
+
+FAULTS = """() => {
+    const width = document.documentElement.clientWidth;
+    const name = (part) => part.id || part.textContent.trim() || part.className;
+    const seen = (part) => part.checkVisibility({visibilityProperty: true})
+        && !part.closest(".sheet, .unseen, #toast") && part.offsetWidth > 1;
+    const parts = [...document.querySelectorAll(
+        "header :is(.button, .count, .progress, .hint, .size, h1 a, #q), .head > *, .completeness .told,"
+        + " .completeness :is(.button, .tab, label, output, input[type=range])"
+    )].filter(seen);
+    const faults = [];
+    for (const part of parts) {
+        const box = part.getBoundingClientRect();
+        if (box.left < -1 || box.right > width + 1) faults.push(`${name(part)} is outside`);
+        if (part.id !== "q" && part.clientWidth && part.scrollWidth > part.clientWidth + 1) faults.push(`${name(part)} is cut`);
+        if (part.id === "q" && box.width < 150) faults.push(`the field has ${box.width} px`);
+        for (const other of parts) {
+            if (other === part || other.contains(part) || part.contains(other)) continue;
+            if (part.matches("#q, #by-picture") && other.matches("#q, #by-picture")) continue; // one is in the other
+            const to = other.getBoundingClientRect();
+            const over = Math.min(box.right, to.right) - Math.max(box.left, to.left);
+            const under = Math.min(box.bottom, to.bottom) - Math.max(box.top, to.top);
+            if (over > 1 && under > 1 && part.closest("#bar") === other.closest("#bar")) {
+                faults.push(`${name(part)} overlaps ${name(other)}`);
+            }
+        }
+    }
+    if (document.documentElement.scrollWidth > width) faults.push(`${document.documentElement.scrollWidth} px are needed`);
+    return faults;
+}"""
+
+
+@pytest.fixture
+def page_in(chromium, server):
+    """Return a function that opens a page in a language."""
+    contexts = []
+
+    def opened(language, **options):
+        contexts.append(chromium.new_context(base_url=server.address, locale=language, **options))
+        return watched(contexts[-1])
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def faults_by_width(page, name):
+    """Return what is wrong at each width; with GPUBRANCHES_SCREENSHOTS set, leave pictures of some."""
+    found = {}
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        if faults := page.evaluate(FAULTS):
+            found[width] = faults
+        if SCREENSHOTS and width in (320, 390, 768, 1024, 1280):
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                page.screenshot(path=Path(SCREENSHOTS) / f"layout-{name}-{width}-{theme}.png")
+    page.set_viewport_size({"width": 1200, "height": 800})
+    return found
+
+
+def to_matches(page):
+    page.goto("/matches")
+    page.wait_for_selector("#tab-all[aria-current]")
+
+
+def mark_all(page, count):
+    """Mark the items shown wrong, one by one, so that the bar says so."""
+    page.keyboard.press("Home")
+    for item in shown(page)[:count]:
+        page.evaluate(f"document.querySelector('#wrong-{item}[aria-pressed=false]')?.click()")
+    stored(page)
+
+
+@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
+def test_nothing_overlaps_and_nothing_is_cut_at_any_width_in_any_state(page_in, labels, language):
+    page = page_in(language)
+    page.goto("/")
+    faults = {"home": faults_by_width(page, f"home-{language}")}
+    find_teapots(page, labels)
+    page.goto("/search?q=teapot")
+    faults["search after an answer"] = faults_by_width(page, f"search-{language}")
+    to_matches(page)
+    faults["matches"] = faults_by_width(page, f"matches-{language}")
+    page.click("#suggest")
+    page.wait_for_selector("#progress")
+    mark_all(page, 20)
+    page.wait_for_selector("#progress[data-left='0']")
+    faults["suggestions"] = faults_by_width(page, f"suggestions-{language}")
+    to_matches(page)
+    faults["matches and new marks"] = faults_by_width(page, f"new-marks-{language}")
+    page.click("#next")
+    page.wait_for_selector("#progress[data-left='20']")
+    faults["a step to 95%"] = faults_by_width(page, f"step-{language}")
+    to_matches(page)
+    page.click("#audit")
+    page.wait_for_url("**/audit?*")
+    mark_all(page, 20)
+    page.wait_for_selector("#progress[data-left='0']")
+    faults["checks done"] = faults_by_width(page, f"checked-{language}")
+    page.goto("/sessions")
+    page.set_viewport_size({"width": 320, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert {state: found for state, found in faults.items() if found} == {}
