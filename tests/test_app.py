@@ -731,7 +731,7 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
     assert (matches_heading(EN, 1234), run_summary(EN, ranking)) == (
         "1,234 match",
-        "5,678 candidates · cpu/boxes · 42 ms",
+        "5,678 items compared in detail · cpu/boxes · 42 ms",
     )
     assert intervals(EN, ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
     assert completeness_in_words(EN, ranking) == (

@@ -112,3 +112,87 @@ def test_nothing_overlaps_and_nothing_is_cut_at_any_width_in_any_state(page_in, 
     page.set_viewport_size({"width": 320, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 320
     assert {state: found for state, found in faults.items() if found} == {}
+
+
+OVER = """item => {
+    const picture = document.querySelector(`#tile-${item} .pick`).getBoundingClientRect();
+    const x = [.1, .3, .5, .7, .9].map((part) => picture.left + part * picture.width);
+    const y = [.25, .5, .75, .95].map((part) => picture.top + part * picture.height);
+    return x.flatMap((left) => y.map((top) => document.elementFromPoint(left, top)))
+        .filter((part) => !part.closest(".pick")).map((part) => part.className);
+}"""
+
+
+def test_a_caption_stands_under_the_picture_that_is_judged(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    first, item = shown(page)[:2]
+    caption = page.locator(f"#tile-{item} .caption")
+    caption.wait_for()  # after a while
+    picture, told = page.locator(f"#tile-{item} .pick").bounding_box(), caption.bounding_box()
+    assert told["y"] >= picture["y"] + picture["height"]
+    assert page.evaluate(OVER, item) == []
+    page.hover(f"#tile-{first} .pick")
+    page.locator(f"#tile-{first} .caption").wait_for()
+    assert page.evaluate(OVER, first) == []
+
+
+def test_on_a_touch_screen_nothing_covers_a_picture_and_the_current_one_opens_large(page_in):
+    page = page_in("en-GB", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto("/")
+    assert "Tap a picture" in page.inner_text(".intro")
+    assert "Click a picture" not in page.inner_text(".intro")
+    page.goto("/search?q=teapot")
+    item = shown(page)[1]
+    page.tap(f"#tile-{item} .pick")
+    page.wait_for_selector(f"#tile-{item}[data-mark='1']")
+    assert page.evaluate(OVER, item) == []
+    page.tap("#bar [data-do=large]")
+    page.wait_for_selector("#large[open]")
+    assert page.inner_text("#large-said").endswith("marked right.")
+    assert page.evaluate("(() => { const said = document.querySelector('#large-said'); return said.scrollWidth <= said.clientWidth })()")
+
+
+def test_what_has_no_room_on_a_phone_is_behind_a_button(page_in):
+    page = page_in("en-GB", viewport={"width": 320, "height": 700})
+    page.goto("/search?q=teapot")
+    assert page.locator("#to-sessions").is_hidden()
+    page.click("[aria-controls=places]")
+    assert page.get_attribute("[aria-controls=places]", "aria-expanded") == "true"
+    assert page.inner_text("#to-sessions").split() == ["Sessions", "teapot"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    page.click("#filter summary")
+    page.wait_for_selector("#columns .chip")
+    page.fill("#where", page.get_attribute("#where", "placeholder"))
+    page.wait_for_selector("#where-told:has-text('100 of 700')")
+
+
+def test_the_button_that_the_text_names_is_the_primary_one(page, labels):
+    find_teapots(page, labels)
+    page.wait_for_selector("#next.primary")
+    page.wait_for_selector(".pick:focus")
+    page.keyboard.press("t")
+    page.wait_for_selector("#progress[data-left='20']")
+    assert "press Find 95% again" in page.inner_text(".head .note")
+    page.evaluate(f"document.querySelector('#wrong-{shown(page)[0]}').click()")
+    page.wait_for_selector("#next.primary")
+    assert page.locator("header .primary, .head .primary").count() == 1
+    page.keyboard.press("p")  # of the matches
+    page.wait_for_selector("#toast:has-text('This key works on the matches')")
+    page.click("#toast-do")
+    page.wait_for_selector("#tab-all[aria-current]")
+    assert page.locator("#cut").is_hidden()
+    page.goto("/sessions")
+    page.click("#sessions .current [hx-post$='/open']")
+    page.wait_for_url("**/matches?*")
+
+
+def test_the_keys_fit_the_window_in_german(page_in):
+    page = page_in("de-DE", viewport={"width": 1280, "height": 800})
+    page.goto("/search?q=teapot")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]")
+    height, room = page.evaluate("[document.querySelector('#keys').scrollHeight, document.querySelector('#keys').clientHeight]")
+    assert height <= room

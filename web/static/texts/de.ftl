@@ -425,8 +425,8 @@ precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, st
 recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
 candidates =
     { $count ->
-        [one] 1 Kandidat
-       *[other] { $count } Kandidaten
+        [one] 1 Bild genau verglichen
+       *[other] { $count } Bilder genau verglichen
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Neu schätzen

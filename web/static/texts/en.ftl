@@ -409,8 +409,8 @@ precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, styl
 recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
 candidates =
     { $count ->
-        [one] 1 candidate
-       *[other] { $count } candidates
+        [one] 1 item compared in detail
+       *[other] { $count } items compared in detail
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Estimate again
