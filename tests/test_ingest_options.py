@@ -66,7 +66,7 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
         with pytest.raises(ZeroDivisionError):
             run("ingest", "x", "--out", tmp_path / "c", *more)
     one, other = passed
-    assert one == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, tmp_path, True, 5, fit_only=True)
+    assert one == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, str(tmp_path), True, 5, fit_only=True)
     assert other == IngestOptions(shard="2/3", codec_from=tmp_path)
     default = IngestOptions()
     for field in dataclasses.fields(default):

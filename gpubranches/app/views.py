@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from gpubranches.app.app_context import remote_pictures, service
 from gpubranches.app.language import texts
-from gpubranches.catalog.metadata.columns import https_url_of
 from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
 from gpubranches.catalog.pictures.image_files import Picture as StoredPicture
 from gpubranches.errors import DataError
 from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
+from gpubranches.service.originals import https_address
 from gpubranches.service.thumbnails import version
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import caption
@@ -137,9 +138,10 @@ def tiles(state: SessionState, ids: NDArray[np.int64], figures: Sequence[str] | 
 def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     """Return the tile of an item, given by its columns."""
     picture = service().picture(item)
-    named, source = version(picture), https_url_of(item) or ""
+    named, source = version(picture), https_address(service().catalog.picture_source, item)
     remote = source if remote_pictures() and not named else ""
-    ratio = _ratio(picture, named) if named else _told_ratio(item)
+    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a store would answer too late
+    ratio = _ratio(picture, named) if at_hand else _told_ratio(item)
     return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, named, ratio, remote, source)
 
 

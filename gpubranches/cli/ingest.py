@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 def _kinds() -> str:
     """Return one paragraph for each kind of input."""
-    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+    kinds = [f"{kind.title}: {kind.given}." for kind in KINDS]
+    stores = "All but videos and clip-retrieval may be in a store, with [remote]: s3://, gs://, az://, hf://, https://."
+    return "\n\n".join(["An input is one of these:", *kinds, stores])
 
 
-inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 dims_option = click.option(
     "--dims",
     "d",
@@ -90,9 +92,9 @@ _codec_options = (
 _input_options = (
     click.option(
         "--pictures",
-        metavar="FOLDER",
-        type=click.Path(path_type=Path),
-        help="The folder of the pictures that metadata name; by default it is searched for.",
+        metavar="ROOT",
+        type=click.Path(),
+        help="The folder or address of the pictures that metadata name; by default a folder is searched for.",
     ),
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
@@ -109,7 +111,7 @@ _input_options = (
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
 @json_option
-def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
+def ingest(inputs: tuple[str, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
     """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
@@ -128,7 +130,7 @@ def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json:
 @click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what was added.")
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
-def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
+def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
     """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
@@ -148,7 +150,7 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def sync(
-    directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
+    directory: Path, inputs: tuple[str, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
 ) -> None:
     """Make a catalog equal to its inputs: add new files, embed changed files again, delete missing ones.
 
@@ -168,10 +170,10 @@ def sync(
 
 @click.command()
 @catalog_argument
-@click.argument("before", metavar="OLD", type=click.Path(path_type=Path))
-@click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
+@click.argument("before", metavar="OLD", type=click.Path())
+@click.argument("after", metavar="NEW", type=click.Path())
 @json_option
-def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
+def relocate(directory: Path, before: str, after: str, as_json: bool) -> None:
     """Tell a catalog that the pictures of the folder OLD are in the folder NEW now."""
     from gpubranches.ingestion import relocate as look_elsewhere
 

@@ -37,7 +37,7 @@ class IngestOptions:
     a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
     default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
     the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
-    folder of the pictures that clip-retrieval folders name; None: the program looks for it. strict: raise DataError at
+    folder or address of the pictures that metadata name; None: the program looks for it. strict: raise DataError at
     the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
     choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of
     n parts of the input, which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of
@@ -105,11 +105,6 @@ class IngestOptions:
             raise UsageError(
                 f"--fit-only: expected it without {other}, which takes what it makes; leave one of them out"
             )
-
-    @property
-    def pictures_folder(self) -> Path | None:
-        """The folder of the pictures as a path, or None."""
-        return None if self.pictures is None else Path(self.pictures)
 
     def require_of_append(self) -> None:
         """Raise UsageError for an option that the catalog has fixed: an append uses the catalog's own."""

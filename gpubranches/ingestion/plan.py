@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.pieces import PlannedPiece
@@ -169,7 +170,7 @@ def _span(first: int, last: int) -> str:
 def copied(history: IngestHistory, each: InputComparison) -> str:
     """Return a message that an input is a copy of one in the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
-    if os.path.exists(each.copy_of):
+    if stores.is_url(each.copy_of) or os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"
     words = ("gpubranches", "relocate", escaped_path(str(history.catalog.path)), old, path)
     return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"

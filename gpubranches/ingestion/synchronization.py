@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError, missing_package
 from gpubranches.ingestion.build import append, embedder_of, options_of, require_no_shard, require_rows
@@ -143,6 +144,8 @@ def watch(
     except ImportError as error:
         raise missing_package("sync --watch", "watchfiles", "watch") from error
     options = IngestOptions.chosen(options, named)
+    if far := [str(each) for each in inputs if stores.is_url(each)]:
+        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store sends no notices of changes")
     yield sync(directory, inputs, options, force=force, progress=progress)
     changes = changes_of(
         *inputs,

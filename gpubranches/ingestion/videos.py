@@ -11,7 +11,7 @@ from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_SECONDS
 from gpubranches.catalog.pictures.frames import VIDEO_ENDINGS, clock, duration, open_frame
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError
-from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _refuse(reason: str) -> Any:
 def _open_input(given: InputFiles) -> Input:
     videos, pieces, first = VideoFrames(given.place, given.options.frames_every), [], 0
     for number, (name, path) in enumerate(given.files):
-        pieces.append(Piece(name, (FileState.at(path),), first, videos.frames(path)))
+        pieces.append(Piece(name, (given.state(path),), first, videos.frames(path)))
         first += pieces[-1].rows
         given.progress("scanning", number + 1, len(given.files))
     return Input(given.place, tuple(pieces), pictures=videos)

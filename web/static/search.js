@@ -72,7 +72,8 @@ document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   const { positive, negative } = state();
   const count = positive + negative;
-  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  const before = $("grid").dataset.asked.replace(/picture:\w+/g, t("your-picture"));
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: before });
   $("ask-new-keep").textContent = t("ask-new-keep", { count });
   asked = { query, send: () => event.detail.issueRequest(true) };
   $("ask-new").returnValue = "";

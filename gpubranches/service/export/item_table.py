@@ -62,7 +62,7 @@ class ItemTable:
         import pyarrow as pa
 
         chosen = ranking.matched if rows is None else rows
-        self.source = catalog.source
+        self.source = catalog.picture_source
         self._catalog = catalog
         self._ranking = ranking
         self._rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
