@@ -1,4 +1,3 @@
-import html
 import io
 import json
 import re
@@ -858,5 +857,5 @@ def test_a_wrong_address_still_shows_the_search_field(client):
 
 
 def test_the_example_in_the_filter_works(client, catalog):
-    example = html.unescape(re.search(r'<input id="where"[^>]*placeholder="([^"]+)"', client.get("/").text)[1])
+    example = unescape(re.search(r'<input id="where"[^>]*placeholder="([^"]+)"', client.get("/").text)[1])
     assert f"100 of {catalog.n:,} items" in client.get("/filter/count", query_string={"where": example}).text
