@@ -274,12 +274,12 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
             page.click(f"#right-{item}")
         assert "origin=audit" in request.value.post_data
     wait_for_counts(page, int(marked[0]) + 5, int(marked[1]))
-    page.click("#completeness .how summary")
+    page.click("#show-cut")
     page.click("#estimate")
     page.wait_for_function("t => document.querySelector('#completeness .note').innerText !== t", arg=before)
     page.goto("/matches")
     total = page.inner_text("#heading")
-    page.focus("#lean")
+    page.focus("#lean")  # still shown: the page remembers it
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("t => document.querySelector('#heading').innerText !== t", arg=total)
@@ -597,7 +597,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     page.click("button:has-text('Open the file')")
     page.wait_for_url("**/search?q=violin*")
     wait_for_counts(page, 1, 0)
-    assert page.inner_text("#to-sessions") == "Teapots"
+    assert page.inner_text("#session-name") == "Teapots"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
@@ -722,7 +722,7 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     for item in wrong:
         page.hover(f"#tile-{item}")
         page.click(f"#wrong-{item}")
-    page.wait_for_selector("#since:has-text('-3 since Find all')")
+    page.wait_for_selector("#since:has-text('Your marks since Find all: 3 removed')")
     assert page.inner_text("#heading").startswith(f"{total - 3} match")
     assert page.inner_text("#find") == "Find all · 3 new marks"
     page.wait_for_selector(f"#tab-all b:text-is('{total - 3}')")
@@ -731,7 +731,7 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     right = shown(page)[0]
     page.hover(f"#tile-{right}")
     page.click(f"#right-{right}")
-    page.wait_for_selector("#since:has-text('+1 -3 since Find all')")
+    page.wait_for_selector("#since:has-text('Your marks since Find all: 1 added, 3 removed')")
     page.click("#tab-all")
     page.wait_for_selector(f"#heading:has-text('{total - 2} match')")
     page.keyboard.press("e")

@@ -87,9 +87,10 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: of the list, whose pages differ by
-    `offset`; offset: of this page; query: the text of the search field; origin: what to mark its items with; where: the
-    filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label of a
-    button that finds all, "" for no button; how: what answered a query, and took_ms its time.
+    `offset`; offset: of this page; query: the text of the search field; origin: what to mark its items with; where:
+    the filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label
+    of a button that finds all, "" for no button; step: whether it is a step towards a target of completeness; how:
+    what answered a query, and took_ms its time.
     """
 
     kind: str
@@ -106,6 +107,7 @@ class View:
     terms: tuple[Chip, ...] = ()
     listing: Listing = Listing()
     again: str = ""
+    step: bool = False
     how: str = ""
     took_ms: float = 0.0
 

@@ -109,9 +109,14 @@ function warn(text) {
 
 // Keys
 
-function press(selector) {
-  const element = typeof selector === "string" ? $(selector) : selector;
-  element?.click();
+const press = (element) => element?.click();
+
+// Presses a button of the matches; where it is missing, tells where it is.
+function pressThere(selector) {
+  const answered = $("#steps").dataset.answered !== undefined;
+  if ($(selector)) $(selector).click();
+  else if (answered) toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
+  else toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
 }
 
 function focusSearch() {
@@ -127,9 +132,9 @@ function openMenu(selector) {
   menu.querySelector("a, button, input")?.focus();
 }
 
-function toggleCut() {
-  const open = $("#completeness").classList.toggle("open");
-  $("#show-cut").ariaExpanded = open;
+// Shows or hides the buttons that have no room on a phone.
+function unfold(button) {
+  button.ariaExpanded = document.getElementById(button.getAttribute("aria-controls")).classList.toggle("open");
 }
 
 // Adds the item under the cursor to the query, or subtracts it.
@@ -145,7 +150,7 @@ const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
   "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
-  "captions": view.toggleCaptions, "cut": toggleCut,
+  "captions": view.toggleCaptions, "cut": view.toggleCut, "unfold": unfold,
   "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
   "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
@@ -160,11 +165,9 @@ const KEYS = {
   " ": DEEDS.unmark, "0": DEEDS.unmark, "Delete": DEEDS.unmark,
   "A": DEEDS["rest-right"], "X": DEEDS["rest-wrong"],
   "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
-  "f": () => press("#find"),
-  "s": () => press("#suggest"),
-  "k": () => press("#audit"),
-  "b": () => press("#to-matches"), "p": () => press("#tab-map"),
-  "r": () => press("#review"),
+  "f": () => press($("#find")), "b": () => press($("#to-matches")), "t": () => pressThere("#next"),
+  "s": () => pressThere("#suggest"), "k": () => pressThere("#audit"),
+  "p": () => pressThere("#tab-map"), "r": () => pressThere("#review"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -250,7 +253,7 @@ document.addEventListener("click", (event) => {
   if (button && tile) onMarkClick(event, button, tile);
   if (tile && event.target.closest(".open")) large.open(tile);
   const deed = event.target.closest("[data-do]");
-  if (deed) DEEDS[deed.dataset.do]();
+  if (deed) DEEDS[deed.dataset.do](deed);
   if (event.target.closest("[data-dismiss]")) event.target.closest(".alert").remove();
   const instead = event.target.closest("#search-told [data-search]");
   if (instead) {
@@ -343,6 +346,7 @@ document.addEventListener("htmx:pushedIntoHistory", nameSession);
 // After new results keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
+  view.paintCut();
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
