@@ -722,7 +722,7 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     for item in wrong:
         page.hover(f"#tile-{item}")
         page.click(f"#wrong-{item}")
-    page.wait_for_selector("#since:has-text('Your marks since Find all: 3 removed')")
+    page.wait_for_selector("#since:has-text('-3 since Find all')")
     assert page.inner_text("#heading").startswith(f"{total - 3} match")
     assert page.inner_text("#find") == "Find all · 3 new marks"
     page.wait_for_selector(f"#tab-all b:text-is('{total - 3}')")
@@ -731,7 +731,7 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     right = shown(page)[0]
     page.hover(f"#tile-{right}")
     page.click(f"#right-{right}")
-    page.wait_for_selector("#since:has-text('Your marks since Find all: 1 added, 3 removed')")
+    page.wait_for_selector("#since:has-text('+1 -3 since Find all')")
     page.click("#tab-all")
     page.wait_for_selector(f"#heading:has-text('{total - 2} match')")
     page.keyboard.press("e")

@@ -64,7 +64,7 @@ picture-unread = Das Modell dieses Katalogs verarbeitet keine Bilder. Deshalb is
 picture-unsent = Der Server hat nicht geantwortet, deshalb wurde das Bild nicht gesendet.
 picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
-new-search = Neue Sitzung
+new-search = Neue Suche
     .title = Eine neue Sitzung ohne Markierungen; diese bleibt erhalten
 ask-new = Eine neue Sitzung beginnen?
     .begin = Neue Sitzung beginnen
@@ -362,11 +362,11 @@ matches-heading = { $count } Treffer
 matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
 since-found =
     { $joined ->
-        [0] Markierungen seit „Alle finden“: { $left } entfernt
+        [0] -{ $left } seit „Alle finden“, durch Markierungen
        *[other]
             { $left ->
-                [0] Markierungen seit „Alle finden“: { $joined } hinzugefügt
-               *[other] Markierungen seit „Alle finden“: { $joined } hinzugefügt, { $left } entfernt
+                [0] +{ $joined } seit „Alle finden“, durch Markierungen
+               *[other] +{ $joined } -{ $left } seit „Alle finden“, durch Markierungen
             }
     }
 new-marks =

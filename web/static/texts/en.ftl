@@ -65,7 +65,7 @@ picture-unread = The model of this catalog reads no pictures, so you cannot sear
 picture-unsent = The server did not answer, so the picture was not sent.
 picture-not = { $file } is no picture. Choose a JPEG, PNG, WebP or GIF.
 picture-not-dropped = That was no picture. Drop a JPEG, PNG, WebP or GIF.
-new-search = New session
+new-search = New search
     .title = Start a new session, without marks; this one is kept
 ask-new = Start a new session?
     .begin = Start a new session
@@ -350,11 +350,11 @@ matches-heading =
 matches-heading-changed = { matches-heading } ({ $new } new, { $gone } gone)
 since-found =
     { $joined ->
-        [0] Your marks since Find all: { $left } removed
+        [0] -{ $left } since Find all, by your marks
        *[other]
             { $left ->
-                [0] Your marks since Find all: { $joined } added
-               *[other] Your marks since Find all: { $joined } added, { $left } removed
+                [0] +{ $joined } since Find all, by your marks
+               *[other] +{ $joined } -{ $left } since Find all, by your marks
             }
     }
 new-marks =
