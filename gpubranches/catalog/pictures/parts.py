@@ -106,10 +106,11 @@ def open_row(path: Path, row: int) -> IO[bytes]:
 
 def _read_row(path: Path, row: int) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gpubranches.catalog.metadata.tables import ParquetFile
 
     try:
-        with path.open("rb") as opened, pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file:
+        with path.open("rb") as opened, ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file:
             column, first = picture_column(file.schema_arrow), 0
             for group in range(file.metadata.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
