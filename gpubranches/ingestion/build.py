@@ -326,12 +326,12 @@ def _identity_in(folder: Path) -> str:
     return catalog.space.embedder if catalog.next_id else ""
 
 
-def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
+def _opened(embedder: Embedder | str | Sequence[str] | None, identity: str) -> Embedder | None:
     """Return an embedder; a spec is opened. Raises UsageError for an embedder with too many dims.
 
     identity: as for `open_embedder`.
     """
-    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, str) else embedder
+    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, Sequence) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
@@ -352,12 +352,14 @@ def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
     return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
 
 
-def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def embedder_of(
+    catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | Sequence[str] | None
+) -> Embedder | None:
     """Return the embedder for the pictures of the inputs, or None if there are no pictures to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
-    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, str) else spec
+    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, Sequence) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -33,18 +34,18 @@ _OF_THE_CATALOG = {
 class IngestOptions:
     """The options of an ingest or append.
 
-    embedder: an embedder or its spec, see `open_embedder`; needed for pictures. head: "rca" (default), "pca", "none" or
-    a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
-    default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
-    the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
-    folder or address of the pictures that metadata name; None: the program looks for it. strict: raise DataError at
-    the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
-    choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of
-    n parts of the input, which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of
-    the input.
+    embedder: an embedder, its spec, or the specs of two, see `open_embedder`; needed for pictures. head: "rca"
+    (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see
+    `scalar_quantizer`; None: the head's default. keep_embeddings: False to store only codes and bits, and to decode
+    embeddings from the codes; this needs the file of a head with a decoder. frames_every: the time between two frames
+    of a video, in seconds. pictures: the folder or address of the pictures that metadata name; None: the program looks
+    for it. strict: raise DataError at the end if any input could not be read. batch_size: pictures that are embedded
+    together; None: the embedder's choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are
+    used. shard: "i/n", the i-th of n parts of the input, which `merge` joins. fit_only: make an empty catalog for
+    `codec_from`, fitted to a sample of the input.
     """
 
-    embedder: Embedder | str | None = None
+    embedder: Embedder | str | Sequence[str] | None = None
     head: str | None = None
     d: int = DIMS
     quantizer: str | None = None
