@@ -204,7 +204,7 @@ def _ingest_plan(
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
     source, planned = run.open(plan, catalog.source)
     entries = list(catalog.source.get("inputs", []))
-    base, mended = catalog.next_id, history.unread_ids(piece for piece, start in planned if start == 0)
+    base, mended = catalog.next_id, history.unread_ids(history.present(piece for piece, start in planned if start == 0))
     if record is not None:  # the stopped run may have read files that could not be read before
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
