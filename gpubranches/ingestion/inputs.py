@@ -24,16 +24,21 @@ KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embeddin
 
 
 def scan(
-    paths: Sequence[str | Path], options: IngestOptions | None = None, progress: Progress | None = None
+    paths: Sequence[str | Path],
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+    catalog: Path | None = None,
 ) -> list[Input]:
     """Return the inputs at some paths, without reading pictures or embeddings.
 
+    catalog: the folder of the catalog, whose folder `scenes` keeps the times of scenes in videos; None: they are not
+    kept.
     Raises CatalogNotFoundError, CatalogFormatError or DataError for an input that cannot be used, UsageError for a
     repeated input.
     """
-    found = [
-        _open(Path(path), options or IngestOptions(), progress or (lambda stage, done, total: None)) for path in paths
-    ]
+    options, progress = options or IngestOptions(), progress or (lambda stage, done, total: None)
+    kept = None if catalog is None else catalog / "scenes"
+    found = [_open(Path(path), options, progress, kept) for path in paths]
     owners: dict[str, Input] = {}
     for each in found:
         for place in {piece.path for piece in each.pieces}:
@@ -46,17 +51,15 @@ def scan(
     return found
 
 
-def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
+def _open(path: Path, options: IngestOptions, progress: Progress, kept: Path | None) -> Input:
     if not path.exists():
         raise CatalogNotFoundError(f"{escaped_path(str(path))}: expected a file or folder to ingest, found none")
     place = os.path.realpath(path)
     if not path.is_dir():
-        return _file(
-            path, InputFiles(path, os.path.dirname(place), ((os.path.basename(place), place),), options, progress)
-        )
-    if is_clip_retrieval(path):
-        return _opened(CLIP_RETRIEVAL, InputFiles(path, place, (), options, progress))
-    return _folder(path, place, options, progress)
+        files = ((os.path.basename(place), place),)
+        return _file(path, InputFiles(path, os.path.dirname(place), files, options, progress, kept))
+    given = InputFiles(path, place, (), options, progress, kept)
+    return _opened(CLIP_RETRIEVAL, given) if is_clip_retrieval(path) else _folder(path, place, given)
 
 
 def _opened(kind: Kind, given: InputFiles) -> Input:
@@ -84,8 +87,8 @@ def _file(path: Path, given: InputFiles) -> Input:
     )
 
 
-def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) -> Input:
-    """Open a folder as the kind with the most bytes; the notes count files of other kinds.
+def _folder(path: Path, place: str, empty: InputFiles) -> Input:
+    """Open a folder as the kind with the most bytes; the notes count files of other kinds. empty: without its files.
 
     Videos are read only if there are no pictures, because a camera's videos are fewer but larger than its pictures.
     """
@@ -100,10 +103,10 @@ def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) 
     if found.pictures:
         sizes[videos.KIND.endings] = 0
     for kind in sorted(FOLDERS, key=lambda kind: -sizes[kind.endings]):
-        given = InputFiles(path, place, placed[kind.endings], options, progress)
+        given = replace(empty, files=placed[kind.endings])
         if given.files and (opened := kind.open(given)) is not None:
             return _with_notes(opened, path, found, {name for name, _ in given.files})
-    return _with_notes(_opened(FOLDERS[0], InputFiles(path, place, (), options, progress)), path, found, set())
+    return _with_notes(_opened(FOLDERS[0], empty), path, found, set())
 
 
 def _size(path: str) -> int:

@@ -84,7 +84,8 @@ class Input:
 class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
-    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest.
+    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest. kept: a
+    folder for what a scan computes, for the next scan, or None.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class InputFiles:
     files: tuple[tuple[str, str], ...]
     options: IngestOptions
     progress: Progress
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def sync(
     options.require_of_append()
     catalog = Catalog.open(directory)
     require_no_shard(catalog, "sync")
-    scanned = scan(inputs, options_of(catalog, options), progress)
+    scanned = scan(inputs, options_of(catalog, options), progress, catalog.path)
     require_rows(scanned)
     history = IngestHistory(catalog)
     _require_record(history, scanned)
