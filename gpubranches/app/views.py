@@ -14,6 +14,7 @@ from gpubranches.app.app_context import remote_pictures, service
 from gpubranches.app.language import texts
 from gpubranches.catalog.metadata.columns import https_url_of
 from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
+from gpubranches.catalog.pictures.frames import clock
 from gpubranches.catalog.pictures.image_files import Picture as StoredPicture
 from gpubranches.errors import DataError
 from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
@@ -31,7 +32,7 @@ class Tile:
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
     picture's width by its height; remote: the address of a picture on another site, if that is allowed and there is
-    none here; source: the address that it came from; "" for none.
+    none here; source: the address that it came from; "" for none. time: that of a frame in its video, "" for others.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Tile:
     ratio: float = 1.0
     remote: str = ""
     source: str = ""
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     named, source = version(picture), https_url_of(item) or ""
     remote = source if remote_pictures() and not named else ""
     ratio = _ratio(picture, named) if named else _told_ratio(item)
-    return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, named, ratio, remote, source)
+    words = shortened(caption(texts(), item))
+    time = "" if picture is None or picture.seconds is None else clock(picture.seconds)
+    return Tile(int(item["id"]), words, mark, figure, named, ratio, remote, source, time)
 
 
 def chips(text: str) -> tuple[Chip, ...]:
