@@ -252,7 +252,7 @@ def test_marks_are_asked_for_until_most_is_found(page, labels):
     page.wait_for_selector("#heading:text-matches('to (mark next|check)')")
     assert re.search(r"/(suggest|audit)\?", page.url)
     assert re.search(
-        r"So far (at least \d+% are found|how many are found is not known yet)", page.inner_text(".head .note")
+        r"(at least \d+% are found|it is not known yet how many are found)", page.inner_text(".head .note")
     )
     origin = page.get_attribute("#grid", "data-origin")
     first = shown(page)

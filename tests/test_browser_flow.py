@@ -232,6 +232,40 @@ def test_a_deleted_session_comes_back_whole_by_a_button(page):
     wait_for_counts(page, 2, 0)  # its events are there, so that they can be taken back, too
 
 
+def test_a_session_deleted_within_the_hour_can_be_restored_after_a_reload(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    stored(page)
+    session = re.search(r"session=([\w-]+)", page.url)[1]
+    page.goto("/sessions")
+    page.get_by_label("Delete teapot").first.click()
+    page.wait_for_selector("#toast:has-text('Deleted teapot')")
+    page.reload()
+    page.wait_for_selector(".discarded :text('teapot')")
+    assert page.locator("#toast").count() == 0
+    assert violations(page, "sessions-discarded") == []
+    page.locator(f".discarded [hx-post$='{session}/undelete']").click()
+    page.wait_for_selector(f"#sessions [hx-post$='{session}/open']")
+    assert page.locator(f".discarded [hx-post$='{session}/undelete']").count() == 0
+    page.locator(f"#sessions [hx-post$='{session}/open']").click()
+    wait_for_counts(page, 1, 0)
+
+
+def test_find_all_pressed_twice_finds_once(page):
+    page.goto("/search?q=teapot")
+    page.keyboard.press("ArrowDown")
+    for key in ("a", "a", "x"):
+        page.keyboard.press(key)
+    stored(page)
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/refine") else None)
+    page.evaluate("document.getElementById('find').click(), document.getElementById('find').click()")
+    page.wait_for_selector("#tab-all[aria-current]")
+    page.evaluate("new Promise((done) => setTimeout(done))")  # a request that waited would be sent at once
+    assert len(sent) == 1
+
+
 def test_sessions_are_found_sorted_and_told_apart(page, labels):
     for chosen in ([0, 1], [2, 3]):
         page.goto("/")

@@ -25,7 +25,7 @@ export function open(tile, done = "") {
   show(tile, done);
   if (!isOpen()) {
     $("large").showModal();
-    history.pushState(history.state, "");
+    if (!entered) history.pushState(history.state, "");
     entered = true;
   }
   tellMark();
@@ -210,8 +210,9 @@ $("stage")?.addEventListener("touchend", (event) => {
   swiped = null;
   if (Math.abs(by) > SWIPE_PX) go(by < 0 ? 1 : -1);
 });
+// The browser reports that a dialog was closed later than it closes it: by then the view may be open again.
 document.addEventListener("close", (event) => {
-  if (event.target.id !== "large") return;
+  if (event.target.id !== "large" || isOpen()) return;
   if (entered) {
     leaving = true;
     history.back();

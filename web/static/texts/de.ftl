@@ -298,9 +298,9 @@ step =
     { $kind ->
         [reached] Von allen richtigen Bildern: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
         [alike] Von den Bildern, die den Markierungen ähneln: { $known }, in neun von zehn Fällen. Vielleicht gibt es weitere richtige. Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
-        [exhausted] Es gibt nichts mehr zu markieren: { $known }.
-        [check] Bisher, von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
-       *[mark] Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+        [exhausted] Es gibt nichts mehr zu markieren. Von den richtigen Bildern: { $known }.
+        [check] Von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Nach den bisherigen Markierungen, von den Bildern, die ihnen ähneln: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
     }
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
@@ -397,9 +397,14 @@ told-unknown = Wie viele davon richtig sind und wie viele fehlen, zeigt sich, so
 right-of =
     { $right ->
         [all] fast alle der { $count } sind richtig (mindestens { $low })
+        [unknown] wie viele der { $count } richtig sind, ist noch nicht bekannt (zwischen { $low } und { $high })
        *[other] etwa { $right } der { $count } sind richtig (zwischen { $low } und { $high })
     }
-missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
+missing-unknown =
+    { $checked ->
+        [True] { $found }; wie viele fehlen, ist noch nicht bekannt: dafür weitere prüfen
+       *[other] { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
+    }
 missing =
     { $missing ->
         [0] { $found }, und kaum welche fehlen (höchstens { $high })
@@ -416,8 +421,16 @@ in-numbers = In Zahlen
     .whole = { $intervals } im ganzen Katalog.
     .meaning = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen.
     .unchecked = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: Noch ist nichts geprüft.
-precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
-recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+precision =
+    { $middle ->
+        [unknown] Genauigkeit zwischen { NUMBER($low, style: "percent") } und { NUMBER($high, style: "percent") }
+       *[other] Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+    }
+recall =
+    { $middle ->
+        [unknown] Vollständigkeit zwischen { NUMBER($low, style: "percent") } und { NUMBER($high, style: "percent") }
+       *[other] Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+    }
 candidates =
     { $count ->
         [one] 1 Kandidat
@@ -691,7 +704,10 @@ session-save = In Datei speichern
 session-delete = Löschen
     .label = Löschen: { $title }
 session-deleted = { $title } gelöscht
-session-undelete = rückgängig: { $title } zurückholen
+session-undelete = Wiederherstellen
+    .label = { $title } wiederherstellen
+    .toast = rückgängig: { $title } zurückholen
+sessions-discarded = In der letzten Stunde gelöscht
 session-restored = { $title } wurde wiederhergestellt
 session-renamed = Heißt jetzt { $title }
 session-unnamed = Name entfernt

@@ -283,9 +283,9 @@ step =
     { $kind ->
         [reached] Of all right items { $known }, nine times in ten. Random items show that hardly anything else is missing.
         [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
-        [exhausted] Nothing is left to mark: { $known }.
-        [check] So far { $known } of what resembles your marks. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
-       *[mark] So far { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+        [exhausted] Nothing is left to mark. Of the right items { $known }.
+        [check] Of what resembles your marks { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] By the marks before these: of what resembles them { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
@@ -381,9 +381,14 @@ told-unknown = Check some items to learn how many of these are right and how man
 right-of =
     { $right ->
         [all] nearly all of the { $count } are right (at least { $low })
+        [unknown] how many of the { $count } are right is not known yet (between { $low } and { $high })
        *[other] about { $right } of the { $count } are right (between { $low } and { $high })
     }
-missing-unknown = { $found }; how many are missing is not known yet: check some
+missing-unknown =
+    { $checked ->
+        [True] { $found }; how many are missing is not known yet: check more
+       *[other] { $found }; how many are missing is not known yet: check some
+    }
 missing =
     { $missing ->
         [0] { $found }, and hardly any are missing (at most { $high })
@@ -392,7 +397,7 @@ missing =
     }
 share-found =
     { $low ->
-        [unknown] how many are found is not known yet
+        [unknown] it is not known yet how many are found
        *[other] at least { NUMBER($low, style: "percent") } are found
     }
 in-numbers = In numbers
@@ -400,8 +405,16 @@ in-numbers = In numbers
     .whole = { $intervals } of the whole catalog.
     .meaning = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten.
     .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others: nothing is checked yet.
-precision = precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
-recall = recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+precision =
+    { $middle ->
+        [unknown] precision between { NUMBER($low, style: "percent") } and { NUMBER($high, style: "percent") }
+       *[other] precision { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+    }
+recall =
+    { $middle ->
+        [unknown] recall between { NUMBER($low, style: "percent") } and { NUMBER($high, style: "percent") }
+       *[other] recall { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } to { NUMBER($high, style: "percent") })
+    }
 candidates =
     { $count ->
         [one] 1 candidate
@@ -674,7 +687,10 @@ session-save = Save to a file
 session-delete = Delete
     .label = Delete { $title }
 session-deleted = Deleted { $title }
-session-undelete = undo: restore { $title }
+session-undelete = Restore
+    .label = Restore { $title }
+    .toast = undo: restore { $title }
+sessions-discarded = Deleted in the last hour
 session-restored = { $title } is back
 session-renamed = Named { $title }
 session-unnamed = Name removed
