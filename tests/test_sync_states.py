@@ -39,7 +39,7 @@ class Folder(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.home = Path(tempfile.mkdtemp())
+        self.home = Path(tempfile.mkdtemp(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
         self.root, self.catalog = self.home / "in-0", self.home / "c"
         self.items, self.next_id, self.synced = {}, 0, False
 
