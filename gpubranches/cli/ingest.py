@@ -20,7 +20,7 @@ from gpubranches.cli.options import (
 from gpubranches.encoders.quantizers import QUANTIZERS
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.options import DIMS, FRAMES_AT, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport, SyncReport
@@ -64,6 +64,13 @@ _codec_options = (
         metavar="SECONDS",
         type=click.FloatRange(0.01, 86_400),
         help="The time between two frames of a video.",
+    ),
+    click.option(
+        "--frames-at",
+        default=FRAMES_AT[0],
+        show_default=True,
+        type=click.Choice(FRAMES_AT),
+        help="The frames of a video: at even times, or at scene changes and every SECONDS of a longer scene.",
     ),
     click.option(
         "--no-embeddings",

@@ -151,7 +151,8 @@ const DEEDS = {
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
   "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
   "captions": view.toggleCaptions, "cut": view.toggleCut, "unfold": unfold,
-  "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
+  "before": () => large.go(-1), "after": () => large.go(1), "frame-before": () => large.goInTime(-1), "frame-after": () => large.goInTime(1),
+  "zoom": () => large.zoom(),
   "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
   "large": onTile((tile) => large.open(tile)),
@@ -178,10 +179,11 @@ const LARGE_KEYS = {
   "a": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "n": KEYS.x,
   " ": KEYS[" "], "0": KEYS[" "], "Delete": KEYS[" "], "u": KEYS.u,
   "ArrowLeft": DEEDS.before, "ArrowUp": DEEDS.before, "ArrowRight": DEEDS.after, "ArrowDown": DEEDS.after,
+  ",": DEEDS["frame-before"], ".": DEEDS["frame-after"],
   "M": DEEDS.add, "l": DEEDS.subtract,
   "z": DEEDS.zoom, "i": DEEDS.details, "o": DEEDS.shut,
 };
-const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-"]);
+const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-", ",", "."]);
 
 function onUndoKeys(event) {
   if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
@@ -286,7 +288,7 @@ function onMarkClick(event, button, tile) {
 
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
 document.addEventListener("error", (event) => {
-  if (event.target.matches?.(".pick img")) event.target.remove();
+  if (event.target.matches?.(".pick img, .frame img")) event.target.remove();
   if (event.target.id === "large-picture") large.showBlank();
 }, true);
 

@@ -589,6 +589,9 @@ large-now =
         [-1] #{ $id } ist als falsch markiert.
        *[0] #{ $id } ist nicht markiert.
     }
+frames = Einzelbilder des Videos
+frame = Einzelbild bei { $time }
+    .title = Dieses Einzelbild zeigen (voriges , und nächstes .)
 no-picture = Kein Bild
 also = Auch
     .label = Auch so etwas
@@ -768,6 +771,7 @@ key-ends = zum ersten oder letzten Bild
 key-select = auswählen; oder ziehen
 key-select-none = nichts auswählen
 key-open = groß öffnen; dort zoomt <kbd>z</kbd>
+key-frame = groß, in einem Video: voriges, nächstes Einzelbild
 key-details = alle Details
 key-captions = Beschriftungen
 key-like = mehr davon

@@ -572,6 +572,9 @@ large-now =
         [-1] #{ $id } is marked wrong.
        *[0] #{ $id } is not marked.
     }
+frames = Frames of the video
+frame = Frame at { $time }
+    .title = Show this frame of the video (previous , and next .)
 no-picture = No picture
 also = Also
     .label = Also like this
@@ -751,6 +754,7 @@ key-ends = first and last item
 key-select = select; or drag
 key-select-none = select nothing
 key-open = open large; there <kbd>z</kbd> zooms
+key-frame = in a large frame of a video: the frame before, after
 key-details = all details
 key-captions = captions
 key-like = more like this
