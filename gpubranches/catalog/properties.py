@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.listings import read_listing
 from gpubranches.catalog.manifest import file_of
+from gpubranches.catalog.pictures.places import Place, picture_source, place_named
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.core.bitmaps import Bitmap
@@ -26,6 +28,7 @@ class CatalogProperties(ABC):
     """The properties of a catalog in a folder."""
 
     path: Path
+    _named_places: tuple[Place, ...] = ()
 
     @property
     @abstractmethod
@@ -89,14 +92,34 @@ class CatalogProperties(ABC):
 
     @property
     def embedder(self) -> str:
-        """The spec that opens the embedder, "" for none."""
+        """The spec that opens the embedder, "" for none; of two models the JSON list of their specs."""
         return str(self.snapshot.manifest["embedder"])
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """The dims of each model in an embedding: two slices for two models, else one."""
+        ends = np.cumsum([0, *self.snapshot.manifest.get("parts", [self.D])]).tolist()
+        return tuple(slice(start, stop) for start, stop in pairwise(ends))
 
     @property
     def source(self) -> dict[str, Any]:
         """JSON that describes the inputs of the catalog, not to be changed."""
         source: dict[str, Any] = self.snapshot.manifest["source"]
         return source
+
+    def name_pictures(self, *places: str) -> None:
+        """Look for pictures in places, each `ROOT` or `INPUT=ROOT`, as long as this object is used.
+
+        ROOT is a folder, or an address such as s3://bucket/photos; a store is read only if it is named here. INPUT is
+        needed if the catalog has pictures of several inputs. Nothing is written. Raises UsageError for a missing
+        folder, an unknown scheme, and a missing or unknown INPUT.
+        """
+        self._named_places = tuple(place_named(self.source, place) for place in places)
+
+    @property
+    def picture_source(self) -> dict[str, Any]:
+        """Return `source` for a look for pictures, with what `name_pictures` was told."""
+        return picture_source(self.source, self._named_places)
 
     @property
     def signs(self) -> SignQuantizer | None:

@@ -206,7 +206,7 @@ class Session(OldNames):
                 boxes=found.boxes,
                 coding=self.catalog.coding,
                 generation=self.catalog.generation,
-                before=None if self.found is None else self.found.still_matching(),
+                before=self._round_before(options),
                 breadth=found.breadth,
             )
             self.found = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
@@ -418,6 +418,14 @@ class Session(OldNames):
 
     def _bitmap(self, where: str | None) -> Bitmap | None:
         return None if where is None else self.catalog.where(where)
+
+    def _round_before(self, options: RefineOptions) -> Matches | None:
+        """Return what the matches of a new find all are compared with. Asking the same again begins no new round."""
+        last = self.found
+        if last is None:
+            return None
+        same = replace(last.options, lean=options.lean) == options and last.generation == self.catalog.generation
+        return last.before if same and self.is_up_to_date() else last.still_matching()
 
     def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
         """Return the estimate of how complete a new ranking is, with the marks of earlier audits."""

@@ -16,7 +16,7 @@ export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
-  $("session-name").textContent = named || t("sessions");
+  $("session-name").textContent = named;
   $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
   $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
@@ -63,6 +63,8 @@ export async function newSearch(query = "") {
 }
 
 // Before a new idea is searched for, asks whether the marks are to be kept.
+let asked = null; // the query that waits for the answer, and the function that sends it
+
 document.addEventListener("htmx:confirm", (event) => {
   if (event.detail.elt !== $("q").form) return;
   const query = $("q").value;
@@ -70,16 +72,21 @@ document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   const { positive, negative } = state();
   const count = positive + negative;
-  const dialog = $("ask-new");
-  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  const before = $("grid").dataset.asked.replace(/picture:\w+/g, t("your-picture"));
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: before });
   $("ask-new-keep").textContent = t("ask-new-keep", { count });
-  dialog.returnValue = "";
-  dialog.addEventListener("close", () => {
-    if (dialog.returnValue === "new") newSearch(query);
-    else if (dialog.returnValue === "keep") event.detail.issueRequest(true);
-    else $("q").focus();
-  }, { once: true });
-  dialog.showModal();
+  asked = { query, send: () => event.detail.issueRequest(true) };
+  $("ask-new").returnValue = "";
+  $("ask-new").showModal();
+});
+
+// The browser reports that a dialog was closed later than it closes it: by then the dialog may be open again.
+$("ask-new").addEventListener("close", () => {
+  if ($("ask-new").open) return;
+  const { query, send } = asked;
+  if ($("ask-new").returnValue === "new") newSearch(query);
+  else if ($("ask-new").returnValue === "keep") send();
+  else $("q").focus();
 });
 
 // Adds an item to the query or subtracts it. An item that is in the query changes its sign.
@@ -97,6 +104,7 @@ export function combine(sign, item) {
 export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
 
 export const openFilter = () => {
+  $("places").classList.add("open");
   $("filter").open = true;
   $("where").focus();
 };
