@@ -227,7 +227,7 @@ class Answer:
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
     def recall_alike(self, marks: ItemLabels, audited: ItemLabels, without: int = 0) -> Interval | None:
-        """Return the recall of the answer under the marks among items that resemble them; see `Session.recall_alike`."""
+        """Return the recall of the answer under the marks among items that resemble them; see `Session`."""
         fresh = [item for item in audited if item not in self.completeness.marks]
         if without > len(fresh):
             return None

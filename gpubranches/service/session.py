@@ -312,9 +312,7 @@ class Session(OldNames):
 
     # What is known of it, and what to mark next
 
-    def audit(
-        self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None
-    ) -> NDArray[np.int64]:
+    def audit(self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
 
         They are drawn at random with known chances, most of them near the cut, some far below it; with `anywhere` all
