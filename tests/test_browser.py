@@ -650,6 +650,7 @@ def test_a_phone_shows_a_row_of_pictures_and_find_all_at_once(page, labels):
     page.wait_for_selector(".pick:focus")
     tile = page.locator(".tile:focus-within").bounding_box()
     assert tile["y"] + tile["height"] <= bar["y"]  # nothing that has the focus is under the bar
+    page.click("[aria-controls=tools]")
     page.click("summary[aria-label='Options of find all']")
     page.wait_for_selector("#refine .sheet")
     sheet = page.locator("#refine .sheet").bounding_box()
