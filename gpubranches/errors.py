@@ -51,6 +51,14 @@ class UnknownNameError(UsageError):
         self.meant = meant
 
 
+class UnknownItemsError(UsageError):
+    """Items are not in the catalog. ids: some of them, (m,) ints."""
+
+    def __init__(self, message: str, ids: tuple[int, ...]):
+        super().__init__(message)
+        self.ids = ids
+
+
 class ArrayError(UsageError):
     """An array has the wrong dtype, shape, order or values."""
 
@@ -139,6 +147,10 @@ class DeviceError(GpuBranchesError):
 
     exit_code = 4
     http_status = 503
+
+
+class StoreError(DeviceError):
+    """A store of remote files does not answer or refuses access; the same call may succeed later."""
 
 
 class BackendUnavailableError(DeviceError):

@@ -423,7 +423,7 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     before = completeness_line(found)
     assert re.fullmatch(
         r"At a guess, [\w ]+ of the \d+ are right \([\w ]+\)[,;] "
-        r"[\w ]+ missing( \([\w ]+\)| is not known yet: check some)\.",
+        r"[\w ]+ missing( \([\w ]+\)| is not known yet: check (some|more))\.",
         before[0],
     )
     spread = r"\d+% \(\d+% to \d+%\)"
@@ -731,7 +731,7 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     ranking = Ranking(**found, **estimates, total=1234, source="cpu/boxes", timings_ms={"total": 41.7})
     assert (matches_heading(EN, 1234), run_summary(EN, ranking)) == (
         "1,234 match",
-        "5,678 candidates · cpu/boxes · 42 ms",
+        "5,678 items compared in detail · cpu/boxes · 42 ms",
     )
     assert intervals(EN, ranking) == "precision 90% (80% to 95%), recall 60% (50% to 70%)"
     assert completeness_in_words(EN, ranking) == (
@@ -748,11 +748,18 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     )
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
     assert completeness_in_words(EN, rounded_up) == (
-        "about 118 of the 118 are right (between 100 and 118), and about 1 more is missing (at most 13)"
+        "nearly all of the 118 are right (at least 100), and about 1 more is missing (at most 13)"
     )
     wide = replace(ranking, recall=(0.1, 0.9, 1))
     assert completeness_in_words(EN, wide) == (
         "about 1,100 of the 1,234 are right (between 980 and 1,200); how many are missing is not known yet: check some"
+    )
+    assert completeness_in_words(EN, wide, checked=True).endswith("how many are missing is not known yet: check more")
+    assert intervals(EN, wide) == "precision 90% (80% to 95%), recall between 10% and 100%"
+    few_marks = replace(ranking, precision=(0.1, 0.7, 1))
+    assert completeness_in_words(EN, few_marks) == (
+        "how many of the 1,234 are right is not known yet (between 120 and 1,234); "
+        "how many are missing is not known yet: check some"
     )
     assert intervals(EN, Ranking(**found, total=1)) == completeness_in_words(EN, Ranking(**found, total=1)) == ""
     assert matches_heading(EN, 1) == "1 matches"
@@ -803,7 +810,9 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
         if kind == "matches":
             break
         assert page.headers["HX-Push-Url"] == f"/{kind}"
-        assert re.search(r"So far (at least \d+% are found|how many are found is not known yet)\.", page.text)
+        assert re.search(
+            r"of what resembles them (at least \d+% are found|it is not known yet how many are found)\.", page.text
+        )
         origin = re.search(r'data-origin="(\w+)"', page.text)[1]
         assert origin == {"suggest": "suggestion", "audit": "audit"}[kind]
         assert 'hx-post="/next"' in page.text
@@ -847,6 +856,6 @@ def test_a_wrong_address_still_shows_the_search_field(client):
     assert 'value="zzqq"' in page.text
 
 
-def test_the_filter_names_a_column_that_is_there(client, catalog):
-    named = re.search(r'<input id="where"[^>]*placeholder="(\w+) = 3"', client.get("/").text)[1]
-    assert named in catalog.columns
+def test_the_example_in_the_filter_works(client, catalog):
+    example = unescape(re.search(r'<input id="where"[^>]*placeholder="([^"]+)"', client.get("/").text)[1])
+    assert f"100 of {catalog.n:,} items" in client.get("/filter/count", query_string={"where": example}).text

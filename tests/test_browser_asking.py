@@ -241,6 +241,28 @@ def session_of(page):
     return parse_qs(urlsplit(page.url).query)["session"][0]
 
 
+def test_a_picture_can_begin_a_new_session(page):
+    page.goto("/search?q=violin")
+    first = session_of(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    paste(page, picture(COLOURS[TEAPOT]))
+    page.wait_for_selector("#ask-new[open]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#heading:has-text('Nearest to your picture')")
+    wait_for_counts(page, 0, 0)
+    assert session_of(page) != first
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("a")
+    wait_for_counts(page, 1, 0)
+    page.fill("#q", "violin")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ask-new[open]")
+    assert "Your picture" in page.inner_text("#ask-new p")
+    assert "picture:" not in page.inner_text("#ask-new p")
+
+
 def test_a_new_idea_does_not_inherit_the_marks_of_the_last_one(page):
     page.goto("/search?q=teapot")
     first = session_of(page)

@@ -17,7 +17,7 @@ from gpubranches.demo import build_demo
 from gpubranches.demo.scenes import BACKGROUNDS, COLOURS, SHAPES, Group, Scene, attributes, draw_scenes, render
 from gpubranches.encoders import open_embedder
 from gpubranches.encoders.demo import CONFIG, WEIGHTS, WordTokenizer
-from gpubranches.errors import UsageError
+from gpubranches.errors import UnknownNameError, UsageError
 from gpubranches.research.quality.demo_check import check_demo
 
 TWO_RED_TRIANGLES = Group(2, "large", "plain", "red", "triangle")
@@ -143,8 +143,12 @@ def test_every_caption_can_be_read(embedder):
 
 
 def test_an_unknown_word_gets_a_suggestion(embedder):
-    with pytest.raises(UsageError, match="triangle"):
+    with pytest.raises(UnknownNameError, match="triangels; try, for example, two red triangles") as error:
         embedder.texts(["two red triangels"])
+    assert error.value.suggestions == ("two red triangles",)
+    with pytest.raises(UnknownNameError, match="got umbrella, beach; try") as error:
+        embedder.texts(["red umbrella beach"])
+    assert len(error.value.suggestions) == len(embedder.texts(list(error.value.suggestions)))
 
 
 def precision(gallery, embedder, text, query):

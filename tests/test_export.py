@@ -150,7 +150,7 @@ class Shelf:
     """Stands in for a catalog: `columns` of arrays by id; counts the tables that are read."""
 
     def __init__(self, n=0, source=None, **columns):
-        self.n, self.source, self.read = n, source or {}, 0
+        self.n, self.picture_source, self.read = n, source or {}, 0
         self._table = pa.table({"id": pa.array(range(n or len(next(iter(columns.values()))))), **columns})
 
     def alive(self, ids):
@@ -578,7 +578,7 @@ from gpubranches import Ranking
 from gpubranches.service.export import FORMATS, ItemTable
 
 class Endless:
-    source = {}
+    picture_source = {}
     def alive(self, ids): return np.ones(len(ids), np.bool_)
     def item_schema(self): return pa.schema([("id", pa.int64()), ("caption", pa.string())])
     def item_table(self, ids, schema):

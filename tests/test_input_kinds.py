@@ -160,11 +160,12 @@ def test_broken_tars_keep_their_good_pictures_and_tell_the_rest(tmp_path):
 
 def test_a_tar_cut_at_any_byte_gives_its_pictures_or_a_reason(tmp_path):
     whole = write_tar(tmp_path / "in/x.tar", samples(range(3))).read_bytes()
+    from gpubranches.ingestion.pieces import FileState
     from gpubranches.ingestion.tar_shards import read_members
 
     for end in range(0, len(whole), 97):
         (tmp_path / "in/x.tar").write_bytes(whole[:end])
-        members = read_members(str(tmp_path / "in/x.tar"))
+        members = read_members(FileState.at(str(tmp_path / "in/x.tar")))
         assert len(members.names) <= 3
         assert members.broken or not any(whole[end:])
 

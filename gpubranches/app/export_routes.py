@@ -64,7 +64,7 @@ def send_original(item: int, *, download: bool) -> Response:
     try:
         found = service().original(item)
         picture = found.picture
-        content = picture.path if picture.is_file else picture.open()
+        content = picture.path if picture.is_file and isinstance(picture.path, Path) else picture.open()
         response = send_file(
             content,
             found.media_type,

@@ -77,7 +77,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
-        "completeness": "" if ranking is None else completeness_in_words(texts(), ranking),
+        "completeness": "" if ranking is None else completeness_in_words(texts(), ranking, state.checked > 0),
         "intervals": "" if ranking is None else intervals(texts(), ranking),
         "run": "" if ranking is None else run_summary(texts(), ranking),
         "checked": state.checked,

@@ -15,7 +15,7 @@ from gpubranches.app.language import t
 from gpubranches.app.problem_details import is_for_programs, problem
 from gpubranches.app.proxies import proxy_advice, untrusted_prefix
 from gpubranches.app.request_values import COOKIE, htmx
-from gpubranches.errors import GpuBranchesError, LabelError, SessionGoneError, UnknownNameError
+from gpubranches.errors import GpuBranchesError, LabelError, SessionGoneError, UnknownItemsError, UnknownNameError
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +137,8 @@ def _translated(error: Exception) -> str:
     match error:
         case UnknownNameError():
             return t("error.unknown-name", text=error.text[:80], count=error.known)
+        case UnknownItemsError():
+            return t("error.unknown-items", count=len(error.ids), ids=", ".join(map(str, error.ids)))
         case LabelError(none_right=True):
             return t("error.none-right")
         case SessionGoneError():

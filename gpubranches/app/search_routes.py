@@ -12,6 +12,7 @@ from gpubranches.app.language import t, texts
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, where_of_address, whole
 from gpubranches.app.views import View, chips, tiles
+from gpubranches.catalog.pictures.places import unread_stores
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.queries import Item, Picture, parse
 from gpubranches.service.session_store import query_path
@@ -28,7 +29,7 @@ def home() -> Response:
     seed = secrets.randbelow(_SEEDS)
     where = service().sessions.record(session_id()).where
     try:
-        return _random("home", seed, where)
+        return _random("home", seed, where, _about_pictures())
     except UsageError as error:  # the catalog has lost a column since
         return _random("home", seed, "", t("filter-lost", error=str(error)))
 
@@ -87,6 +88,15 @@ def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
     page = service().more(session_id(), asked) if _is_later_page() else service().random(session_id(), asked)
     place = address("/random", seed=seed, where=where)
     return _show(page, View(kind, t("random"), note, address=place, seed=seed, where=where))
+
+
+def _about_pictures() -> str:
+    """Return which pictures are missing or not read, and what to do; "" if all is well."""
+    notes = [t("pictures-unread", store=store) for store in unread_stores(service().catalog.picture_source)]
+    found = service().missing_pictures()
+    if found.missing:
+        notes.append(t("pictures-missing", looked=found.looked_at, missing=found.missing))
+    return " ".join(notes)
 
 
 def _show(page: ListPage, view: View) -> Response:

@@ -33,9 +33,10 @@ def listed() -> Response:
 
 @routes.post("/sessions/new")
 def create() -> Response:
-    """Begin a new session, with the query `q` if there is one."""
-    query = request.form.get("q", "").strip()
-    return _go(new_session_name(), query_path(query, "") if query else "")
+    """Begin a new session, with the query `q` and the uploaded pictures that it names, if there is one."""
+    query, session = request.form.get("q", "").strip(), new_session_name()
+    _sessions().hand_over(query, session_id(), session)
+    return _go(session, query_path(query, "") if query else "")
 
 
 @routes.post("/sessions/import")
@@ -50,8 +51,9 @@ def unpack() -> Response:
 
 @routes.post("/sessions/<name>/open")
 def resume(name: str) -> Response:
-    """Continue an earlier session."""
-    return _go(_known(name).session)
+    """Continue an earlier session: at its matches if it has any, else at its last query."""
+    record = _known(name)
+    return _go(record.session, "" if record.matches is None else "/matches")
 
 
 @routes.post("/sessions/<name>/copy")
@@ -134,6 +136,7 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
         "times": {record.session: texts().moment(record.used_s) for record in records},
         "exports": {record.session: texts().moment(record.exported[1]) for record in records if record.exported},
         "pictures": picture_versions(examples),
+        "discarded": [(record.session, _title(record)) for record in _sessions().discarded()],
         "session_id": current,
         "text": text,
         "order": order,

@@ -164,11 +164,12 @@ _SPACE = {field.name for field in fields(EmbeddingSpace)}
 
 def _is_move(value: object) -> bool:
     if isinstance(value, dict):
-        return _has(value, _RENAMING)
+        return _has({"from": 0, **value}, _RENAMING)
     return _is_list(value, _is_path) and isinstance(value, list) and len(value) == 2
 
 
 _RENAMING: dict[str, Check] = {
+    "from": _whole(0, _MOST_ID),
     "below": _whole(0, _MOST_ID),
     "paths": lambda value: isinstance(value, dict) and all(_is_path(path) for pair in value.items() for path in pair),
 }
@@ -184,6 +185,7 @@ _SOURCE: dict[str, Check] = {
     "appends": lambda value: _is_list(value, lambda one: isinstance(one, dict)),
     "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
     "moved": lambda value: _is_list(value, _is_move),
+    "removed": lambda value: _is_list(value, lambda one: _is_list(one, _whole(0, _MOST_ID)) and len(one) == 2),
     "made_with": lambda value: isinstance(value, dict),
 }
 _MANIFEST: dict[str, Check] = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.listings import read_listing
 from gpubranches.catalog.manifest import file_of
+from gpubranches.catalog.pictures.places import Place, picture_source, place_named
 from gpubranches.catalog.segment import Segment
 from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.core.bitmaps import Bitmap
@@ -27,6 +28,7 @@ class CatalogProperties(ABC):
     """The properties of a catalog in a folder."""
 
     path: Path
+    _named_places: tuple[Place, ...] = ()
 
     @property
     @abstractmethod
@@ -104,6 +106,20 @@ class CatalogProperties(ABC):
         """JSON that describes the inputs of the catalog, not to be changed."""
         source: dict[str, Any] = self.snapshot.manifest["source"]
         return source
+
+    def name_pictures(self, *places: str) -> None:
+        """Look for pictures in places, each `ROOT` or `INPUT=ROOT`, as long as this object is used.
+
+        ROOT is a folder, or an address such as s3://bucket/photos; a store is read only if it is named here. INPUT is
+        needed if the catalog has pictures of several inputs. Nothing is written. Raises UsageError for a missing
+        folder, an unknown scheme, and a missing or unknown INPUT.
+        """
+        self._named_places = tuple(place_named(self.source, place) for place in places)
+
+    @property
+    def picture_source(self) -> dict[str, Any]:
+        """Return `source` for a look for pictures, with what `name_pictures` was told."""
+        return picture_source(self.source, self._named_places)
 
     @property
     def signs(self) -> SignQuantizer | None:

@@ -20,7 +20,7 @@ from gpubranches.catalog.tiles import TILE
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap, sample_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, UnknownItemsError, UsageError
 
 _SPARSE = 16
 """If there are more ids than this per live item, drawing random ids would mostly hit deleted ones."""
@@ -148,14 +148,15 @@ class Snapshot:
         return positions
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
-        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
+        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UnknownItemsError."""
         wanted = as_ids(ids)
         positions = self.find_live(wanted)
         missing = wanted[positions < 0]
         if len(missing):
-            raise UsageError(
+            raise UnknownItemsError(
                 f"ids: expected items of the catalog (0..{self.manifest['next_id'] - 1}), {len(missing)} do not exist "
-                f"or are deleted, such as {missing[:5].tolist()}; look ids up with search"
+                f"or are deleted, such as {missing[:5].tolist()}; look ids up with search",
+                tuple(missing[:5].tolist()),
             )
         return positions
 

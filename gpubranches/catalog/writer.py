@@ -211,15 +211,20 @@ class CatalogWriter(CatalogReader):
         elif bits is not None or scales is not None:
             raise UsageError("bits: the catalog was created without sign bits; create it with a SignQuantizer")
 
-    def delete(self, ids: ArrayLike) -> int:
-        """Delete items; return how many. Unknown or deleted ids raise UsageError and nothing is deleted."""
+    def delete(self, ids: ArrayLike, source: dict[str, Any] | None = None) -> int:
+        """Delete items; return how many. Unknown or deleted ids raise UsageError and nothing is deleted.
+
+        source: replaces the JSON that describes the inputs in the same commit; None: it stays.
+        """
         with self.writing(), disk_errors(self.path):
             positions = np.unique(self.positions(as_ids(ids)))
-            if len(positions) == 0:
-                return 0
-            flags = self.snapshot.deleted_flags()
-            flags[positions] = True
-            self._commit(flags)
+            entries: dict[str, Any] = {} if source is None else {"source": source}
+            if len(positions):
+                flags = self.snapshot.deleted_flags()
+                flags[positions] = True
+                self._commit(flags, **entries)
+            elif entries:
+                self._commit(**entries)
             return len(positions)
 
     def set_source(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:

@@ -15,6 +15,7 @@ from gpubranches.cli.options import (
     for_terminal,
     json_option,
     parse_ids,
+    pictures_option,
     print_json,
     progress_bar,
     tell_missing_pictures,
@@ -85,13 +86,21 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @click.option(
     "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
 )
+@pictures_option
+@click.option("--missing", is_flag=True, help="Count the missing pictures of all items, not of a sample.")
 @json_option
-def info(directory: Path, list_errors: bool, backend: str | None, as_json: bool) -> None:
-    """Print what a catalog holds."""
+def info(
+    directory: Path, list_errors: bool, backend: str | None, pictures: tuple[str, ...], missing: bool, as_json: bool
+) -> None:
+    """Print what a catalog holds, and how many pictures are missing."""
     from gpubranches import Catalog
+    from gpubranches.service.originals import look_for_pictures
 
     catalog = Catalog.open(directory)
+    catalog.name_pictures(*pictures)
     data = catalog.info()
+    if catalog.picture_source["roots"]:
+        data["pictures"] = asdict(look_for_pictures(catalog, whole=missing))
     if list_errors:
         data["errors"] = catalog.errors()
     if backend == "gpu":

@@ -18,8 +18,9 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
+from gpubranches.errors import UsageError
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.options import DIMS, FRAMES_AT, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport, SyncReport
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 def _kinds() -> str:
     """Return one paragraph for each kind of input."""
-    return "\n\n".join(["An input is one of these:", *(f"{kind.title}: {kind.given}." for kind in KINDS)])
+    kinds = [f"{kind.title}: {kind.given}." for kind in KINDS]
+    stores = "All but videos and clip-retrieval may be in a store, with [remote]: s3://, gs://, az://, hf://, https://."
+    return "\n\n".join(["An input is one of these:", *kinds, stores])
 
 
-inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 dims_option = click.option(
     "--dims",
     "d",
@@ -63,6 +66,13 @@ _codec_options = (
         help="The time between two frames of a video.",
     ),
     click.option(
+        "--frames-at",
+        default=FRAMES_AT[0],
+        show_default=True,
+        type=click.Choice(FRAMES_AT),
+        help="The frames of a video: at even times, or at scene changes and every SECONDS of a longer scene.",
+    ),
+    click.option(
         "--no-embeddings",
         "keep_embeddings",
         is_flag=True,
@@ -90,9 +100,9 @@ _codec_options = (
 _input_options = (
     click.option(
         "--pictures",
-        metavar="FOLDER",
-        type=click.Path(path_type=Path),
-        help="The folder of the pictures that metadata name; by default it is searched for.",
+        metavar="ROOT",
+        type=click.Path(),
+        help="The folder or address of the pictures that metadata name; by default a folder is searched for.",
     ),
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
@@ -108,18 +118,59 @@ _input_options = (
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
+@click.option(
+    "--cluster",
+    metavar="HOST:PORT",
+    help="Make shards on a Ray cluster, in the folder of --out; this machine must be one of its nodes.",
+)
+@click.option(
+    "--shards", type=click.IntRange(1), help="Number of shards on the cluster; by default one a node or card."
+)
+@click.option("--gpus", metavar="N|all", help="Number of cards to use on the cluster; without it, CPUs are used.")
 @json_option
-def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
+def ingest(
+    inputs: tuple[str, ...],
+    out: Path,
+    options: IngestOptions,
+    cluster: str | None,
+    shards: int | None,
+    gpus: str | None,
+    as_json: bool,
+) -> None:
     """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
     """
+    if cluster is not None:
+        _ingest_on_cluster(inputs, out, cluster, options, shards, gpus, as_json)
+        return
+    if shards is not None or gpus is not None:
+        raise UsageError("ingest: expected --shards and --gpus with --cluster, got them alone; leave them out")
     from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
         report = build_catalog(inputs, out, options, progress=progress)
     _print_report(out, report, as_json, fitted=options.fit_only)
+
+
+def _ingest_on_cluster(
+    inputs: tuple[str, ...],
+    out: Path,
+    cluster: str,
+    options: IngestOptions,
+    shards: int | None,
+    gpus: str | None,
+    as_json: bool,
+) -> None:
+    from gpubranches.ingestion.on_cluster import ingest_on_cluster
+
+    cards = int(gpus) if gpus is not None and gpus.isdecimal() else gpus
+    with progress_bar() as progress:
+        report = ingest_on_cluster(inputs, out, cluster, options, shards=shards, gpus=cards, progress=progress)
+    _print_report(out, report, as_json)
+    if not as_json:
+        click.echo(f"Join the shards by `gpubranches merge CATALOG {out}/shard-*`.")
 
 
 @click.command()
@@ -128,7 +179,7 @@ def ingest(inputs: tuple[Path, ...], out: Path, options: IngestOptions, as_json:
 @click.option("--new", is_flag=True, help="Add only what the catalog does not have yet, and print what was added.")
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
-def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
+def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
     """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
@@ -148,7 +199,7 @@ def append(directory: Path, inputs: tuple[Path, ...], new: bool, options: Ingest
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def sync(
-    directory: Path, inputs: tuple[Path, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
+    directory: Path, inputs: tuple[str, ...], watched: bool, force: bool, options: IngestOptions, as_json: bool
 ) -> None:
     """Make a catalog equal to its inputs: add new files, embed changed files again, delete missing ones.
 
@@ -168,10 +219,10 @@ def sync(
 
 @click.command()
 @catalog_argument
-@click.argument("before", metavar="OLD", type=click.Path(path_type=Path))
-@click.argument("after", metavar="NEW", type=click.Path(path_type=Path))
+@click.argument("before", metavar="OLD", type=click.Path())
+@click.argument("after", metavar="NEW", type=click.Path())
 @json_option
-def relocate(directory: Path, before: Path, after: Path, as_json: bool) -> None:
+def relocate(directory: Path, before: str, after: str, as_json: bool) -> None:
     """Tell a catalog that the pictures of the folder OLD are in the folder NEW now."""
     from gpubranches.ingestion import relocate as look_elsewhere
 

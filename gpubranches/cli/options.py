@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
-    from gpubranches.engines.sharded.ray_shards import Cluster
+    from gpubranches.engines.sharded.ray_cluster import Cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -68,6 +68,13 @@ def as_object(name: str, kind: type[Any], *options: Decorator[Any]) -> Decorator
 
 catalog_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+pictures_option = click.option(
+    "--pictures",
+    metavar="[INPUT=]ROOT",
+    multiple=True,
+    help="Where the pictures are now: a folder, or the address of a store, which is read only if it is named here; "
+    "INPUT is needed if the catalog has several.",
+)
 where_option = click.option(
     "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
 )
@@ -174,10 +181,14 @@ def for_terminal(text: str) -> str:
 
 
 def tell_missing_pictures(catalog: Catalog) -> None:
-    """Print on standard error which folders of a catalog's pictures are missing, and what to do."""
+    """Print on standard error which folders of pictures are missing, which stores are not read, and what to do."""
     from gpubranches.catalog.pictures.image_files import missing_roots
+    from gpubranches.catalog.pictures.places import unread_stores
 
-    for root in missing_roots(catalog.source):
+    for store in unread_stores(catalog.picture_source):
+        told = f"Note: the catalog's pictures are in {store}, which is not read unless you name it"
+        click.echo(for_terminal(f"{told}: `gpubranches serve {catalog.path} --pictures {store}`."), err=True)
+    for root in missing_roots(catalog.picture_source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"
         click.echo(for_terminal(f"{told} `gpubranches relocate {catalog.path} {root} NEW`."), err=True)
 

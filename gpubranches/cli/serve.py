@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from gpubranches.cli.options import (
     as_object,
     open_embedder_for,
+    pictures_option,
     progress_bar,
     tell_missing_pictures,
 )
@@ -89,10 +91,11 @@ def _one_folder(_: click.Context, argument: click.Parameter, given: tuple[Path, 
     is_flag=True,
     help="Let browsers load pictures that are not here from the https addresses in the column url.",
 )
+@pictures_option
 @serve_source
-def serve(source: ServedSource, address: Address, remote_pictures: bool) -> None:
+def serve(source: ServedSource, address: Address, remote_pictures: bool, pictures: tuple[str, ...]) -> None:
     """Serve the labelling page of a catalog and its API."""
-    _serve(source, address, remote_pictures)
+    _serve(source, address, remote_pictures, pictures)
 
 
 @click.command()
@@ -114,7 +117,7 @@ def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
         _serve(ServedSource(out), address)
 
 
-def _serve(source: ServedSource, address: Address, remote_pictures: bool = False) -> None:
+def _serve(source: ServedSource, address: Address, remote_pictures: bool = False, pictures: Sequence[str] = ()) -> None:
     from gpubranches import Catalog
     from gpubranches.app import create_app
     from gpubranches.app import serve as serve_app
@@ -126,6 +129,7 @@ def _serve(source: ServedSource, address: Address, remote_pictures: bool = False
     proxies = Proxies.parse(address.behind_proxy, address.prefix)
     _tell(f"Opening the catalog {source.directory}")
     catalog = Catalog.open(source.directory)
+    catalog.name_pictures(*pictures)
     tell_missing_pictures(catalog)
     _tell(f"Opening the {source.backend} backend over {catalog.n:,} items")
     with source.opened(catalog) as opened:

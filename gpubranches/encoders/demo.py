@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.embedding_space import digest
-from gpubranches.errors import CatalogFormatError, UsageError, missing_package
+from gpubranches.errors import CatalogFormatError, UnknownNameError, UsageError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ WEIGHTS = _FOLDER / "demo.safetensors"
 CONFIG = _FOLDER / "demo.json"
 TEXT_MEAN = "text_mean"
 """Name of the tensor with the mean of the text embeddings, in the file of the weights."""
+_EXAMPLES = ("red heart", "two yellow stars", "striped circle")
 
 
 class WordTokenizer:
@@ -46,7 +47,8 @@ class WordTokenizer:
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return tokens, (q, context_length) int64, padded with 0.
 
-        Raises UsageError for unknown words (with the nearest known ones), and for texts with no token or too many.
+        Raises UnknownNameError for unknown words, with a text of known ones, and UsageError for texts with
+        no token or too many.
         """
         rows = np.zeros((len(texts), self.context_length), np.int64)
         for row, text in zip(rows, texts, strict=True):
@@ -59,7 +61,7 @@ class WordTokenizer:
         words = re.findall(r"\w+", text.lower())
         unknown = [word for word in words if word not in self.words]
         if unknown:
-            raise UsageError(self._unknown(unknown))
+            raise self._unknown(text.lower(), unknown)
         tokens = [token for word in words if (token := self.words[word]) is not None]
         if not tokens:
             raise UsageError(
@@ -71,11 +73,18 @@ class WordTokenizer:
             )
         return tokens
 
-    def _unknown(self, words: list[str]) -> str:
+    def _unknown(self, text: str, words: list[str]) -> UnknownNameError:
         telling = [word for word, token in self.words.items() if token is not None]
-        near = [match for word in words for match in difflib.get_close_matches(word, telling, 2)]
-        hint = f"perhaps {', '.join(dict.fromkeys(near))}" if near else f"it knows {', '.join(telling)}"
-        return f"text: expected words that the demo's model knows, got {', '.join(words)}; {hint}"
+        near = {word: difflib.get_close_matches(word, telling, 1) for word in words}
+        mended = re.sub(r"\w+", lambda word: "".join(near.get(word[0], [word[0]])), text)
+        suggestions = (mended,) if all(near.values()) else _EXAMPLES
+        return UnknownNameError(
+            f"text: expected shapes, colours and numbers up to four, which the demo's model knows, got "
+            f"{', '.join(words)}; try, for example, {' or '.join(suggestions)}",
+            ", ".join(words),
+            len(telling),
+            suggestions,
+        )
 
 
 class DemoEmbedder:

@@ -35,7 +35,7 @@ class ClipRetrieval:
 
     kind: Kind = "embeddings"
 
-    def __init__(self, folder: Path, pictures: Path | None = None):
+    def __init__(self, folder: Path, pictures: str | Path | None = None):
         """Map all partitions. Raises CatalogFormatError with the names of files that do not match."""
         arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=lambda path: (_number(path), path.name))
         if not arrays:

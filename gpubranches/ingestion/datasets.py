@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpubranches.core import stores
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.clip_retrieval import ClipRetrieval
@@ -20,7 +21,7 @@ def is_clip_retrieval(path: Path) -> bool:
     return (path / "img_emb").is_dir()
 
 
-def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRetrieval:
+def open_dataset(path: Path, pictures: str | Path | None = None) -> ArrayFile | ClipRetrieval:
     """Open a file or a clip-retrieval folder. Raises CatalogNotFoundError or CatalogFormatError.
 
     pictures: the folder of the pictures that the metadata name; by default the program looks for it.
@@ -39,15 +40,19 @@ def open_dataset(path: Path, pictures: Path | None = None) -> ArrayFile | ClipRe
 
 
 def _array(given: InputFiles) -> Input:
-    source = ArrayFile.open(given.path)
-    state = FileState.at(os.path.realpath(given.path))
-    return Input(
-        os.path.realpath(given.path), (Piece(given.path.name, (state,), 0, source.n),), source, notes=source.notes
-    )
+    [(name, path)] = given.files
+    if stores.is_url(path):
+        with stores.on_disk(path) as copied:  # the map keeps the copy until the source is dropped
+            source = ArrayFile.open(copied)
+            notes = tuple(note.replace(str(copied), path) for note in source.notes)
+    else:
+        source = ArrayFile.open(Path(given.path))
+        notes = source.notes
+    return Input(path, (Piece(name, (given.state(path),), 0, source.n),), source, notes=notes)
 
 
 def _clip_retrieval(given: InputFiles) -> Input:
-    source = ClipRetrieval(given.path, given.options.pictures_folder)
+    source = ClipRetrieval(Path(given.path), given.options.pictures)
     return Input(given.place, tuple(_partitions(source)), source, notes=source.notes, moves=source.moves)
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -40,15 +40,15 @@ Result = TypeVar("Result", bound=Decoded)
 class EmbeddingRates:
     """How fast pictures were read and decoded, and how fast the model was; each rate counts only the time at work.
 
-    decoded, embedded: pictures; decode_s: seconds at work, of all `decoders` threads together; embed_s: seconds in
-    which the model was at work.
+    decoded, embedded: pictures; decode_s: seconds at work, of all `decoders` threads together, by default one for
+    each core; embed_s: seconds in which the model was at work.
     """
 
     decoded: int = 0
     embedded: int = 0
     decode_s: float = 0.0
     embed_s: float = 0.0
-    decoders: int = 1
+    decoders: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     @property
     def decoded_per_s(self) -> float:
@@ -74,7 +74,6 @@ def embed_in_order(
     decode: reads the picture of a job; the threads `decoders` (see `decoding_threads`) call it a few batches ahead. A
     picture with an error gets an embedding of zeros. rates: updated by this function.
     """
-    rates.decoders = _cores()
     decoding: deque[Future[tuple[Result, float]]] = deque()
     embedding: deque[tuple[list[Result], Future[NDArray[np.float32]]]] = deque()
     clock = _Clock()
@@ -98,13 +97,9 @@ def embed_in_order(
                 return
 
 
-def decoding_threads() -> AbstractContextManager[ThreadPoolExecutor]:
-    """Yield a pool with one decoding thread per core; jobs not started by the end of the block are dropped."""
-    return _threads(_cores())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def decoding_threads(count: int) -> AbstractContextManager[ThreadPoolExecutor]:
+    """Yield a pool of decoding threads; jobs not started by the end of the block are dropped."""
+    return _threads(count)
 
 
 class _Clock:

@@ -19,7 +19,7 @@ from gpubranches.core.files import atomic_file, escaped_path, unescaped_path
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.picture_roots import PictureRoot, find_root
 from gpubranches.ingestion.picture_tables import with_own
-from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
 from gpubranches.ingestion.table_files import ENDINGS, TableFile, metadata, notes_on, open_table, picture_places
 
@@ -189,7 +189,7 @@ def _open_input(given: InputFiles) -> Input | None:
         if column is None:
             notes.append(f"{escaped_path(path)}: the table has no embeddings and is skipped")
         elif table.rows:
-            pieces.append(Piece(name, (FileState.at(path),), first, table.rows))
+            pieces.append(Piece(name, (given.state(path),), first, table.rows))
             tables.append(table)
             columns.append(column)
             first += table.rows
@@ -226,7 +226,7 @@ def _root(given: InputFiles, tables: Sequence[TableFile]) -> PictureRoot | None:
         str(given.path),
         given.place,
         [functools.partial(_paths, table) for table in named],
-        given.options.pictures_folder,
+        given.options.pictures,
     )
 
 

@@ -10,29 +10,43 @@ from pathlib import Path
 
 from gpubranches.catalog.pictures.folders import FoundPictures, find_pictures
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
 from gpubranches.ingestion import embedding_tables, picture_folder, picture_tables, tar_shards, videos
 from gpubranches.ingestion.datasets import ARRAY, CLIP_RETRIEVAL, is_clip_retrieval
 from gpubranches.ingestion.options import IngestOptions
+from gpubranches.ingestion.pieces import FileState
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
 
 FOLDERS = (picture_folder.KIND, tar_shards.KIND, embedding_tables.KIND, picture_tables.KIND, videos.KIND)
 """The kinds that a folder can have; its files decide."""
+_STORED = tuple(kind for kind in (ARRAY, *FOLDERS[1:]) if kind is not videos.KIND)
+"""The kinds of files that are read from stores, beside pictures."""
 KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embedding_tables.KIND, CLIP_RETRIEVAL, ARRAY)
 """All kinds, in the order of the help."""
 
 
 def scan(
-    paths: Sequence[str | Path], options: IngestOptions | None = None, progress: Progress | None = None
+    paths: Sequence[str | Path],
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+    catalog: Path | None = None,
 ) -> list[Input]:
     """Return the inputs at some paths, without reading pictures or embeddings.
 
+    catalog: the folder of the catalog, whose folder `scenes` keeps the times of scenes in videos; None: they are not
+    kept.
     Raises CatalogNotFoundError, CatalogFormatError or DataError for an input that cannot be used, UsageError for a
     repeated input.
     """
+    options, progress = options or IngestOptions(), progress or (lambda stage, done, total: None)
+    kept = None if catalog is None else catalog / "scenes"
     found = [
-        _open(Path(path), options or IngestOptions(), progress or (lambda stage, done, total: None)) for path in paths
+        _open_stored(stores.checked_url(str(path)), options, progress)
+        if stores.is_url(path)
+        else _open(Path(path), options, progress, kept)
+        for path in map(stores.without_file_scheme, paths)
     ]
     owners: dict[str, Input] = {}
     for each in found:
@@ -46,17 +60,40 @@ def scan(
     return found
 
 
-def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
+def _open(path: Path, options: IngestOptions, progress: Progress, kept: Path | None) -> Input:
     if not path.exists():
         raise CatalogNotFoundError(f"{escaped_path(str(path))}: expected a file or folder to ingest, found none")
     place = os.path.realpath(path)
     if not path.is_dir():
-        return _file(
-            path, InputFiles(path, os.path.dirname(place), ((os.path.basename(place), place),), options, progress)
-        )
+        if not path.is_file():
+            raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
+        files = ((os.path.basename(place), place),)
+        return _file(InputFiles(path, os.path.dirname(place), files, options, progress, kept=kept))
+    given = InputFiles(path, place, (), options, progress, kept=kept)
     if is_clip_retrieval(path):
-        return _opened(CLIP_RETRIEVAL, InputFiles(path, place, (), options, progress))
-    return _folder(path, place, options, progress)
+        return _opened(CLIP_RETRIEVAL, given)
+    return _folder(given, find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings]))
+
+
+def _open_stored(url: str, options: IngestOptions, progress: Progress) -> Input:
+    """Open a file or folder of a store: a file if the address ends like one."""
+    ending = ending_of(stores.name_of(url))
+    if ending in videos.KIND.endings:
+        raise CatalogFormatError(f"{escaped_path(url)}: expected no video in a store; copy it to a folder")
+    if ending in ENDINGS:
+        raise CatalogFormatError(f"{escaped_path(url)}: expected a folder of pictures; give the folder of the picture")
+    if ending in {ending for kind in _STORED for ending in kind.endings}:
+        state = FileState.of_stored(stores.stat(url))
+        files = ((stores.name_of(url), url),)
+        return _file(InputFiles(url, stores.folder_of(url), files, options, progress, {url: state}))
+    listed = stores.listed(url)
+    if not listed:
+        raise CatalogNotFoundError(f"{escaped_path(url)}: expected a file or folder to ingest, found none")
+    found = FoundPictures()
+    for name, file in listed.items():
+        found.add(name, file.url, {ending for kind in _STORED for ending in kind.endings})
+    states = {file.url: FileState.of_stored(file) for file in listed.values()}
+    return _folder(InputFiles(url, url, (), options, progress, states), found)
 
 
 def _opened(kind: Kind, given: InputFiles) -> Input:
@@ -66,51 +103,44 @@ def _opened(kind: Kind, given: InputFiles) -> Input:
     return found
 
 
-def _file(path: Path, given: InputFiles) -> Input:
-    if not path.is_file():
-        raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
-    kinds = [kind for kind in (ARRAY, *FOLDERS[1:]) if ending_of(path.name) in kind.endings]
+def _file(given: InputFiles) -> Input:
+    name, path = os.path.basename(str(given.path)), escaped_path(str(given.path))
+    name = stores.name_of(str(given.path)) if stores.is_url(given.path) else name
+    kinds = [kind for kind in (ARRAY, *FOLDERS[1:]) if ending_of(name) in kind.endings]
     for kind in kinds:
         if (found := kind.open(given)) is not None:
             return found
     if kinds:
         columns = "pictures (a struct of bytes and path, or bytes) or of embeddings (lists of floats)"
-        raise CatalogFormatError(f"{escaped_path(str(path))}: expected a column of {columns}, found none")
+        raise CatalogFormatError(f"{path}: expected a column of {columns}, found none")
     known = ", ".join(dict.fromkeys(ending for kind in (ARRAY, *FOLDERS[1:]) for ending in kind.endings))
     raise CatalogFormatError(
-        f"{escaped_path(str(path))}: expected a folder, or a file that ends in {known}, got "
-        f"{path.suffix or 'no ending'!r}"
-        + ("; give the folder of the picture" if ending_of(path.name) in ENDINGS else "")
+        f"{path}: expected a folder, or a file that ends in {known}, got {Path(name).suffix or 'no ending'!r}"
+        + ("; give the folder of the picture" if ending_of(name) in ENDINGS else "")
     )
 
 
-def _folder(path: Path, place: str, options: IngestOptions, progress: Progress) -> Input:
+def _folder(folder: InputFiles, found: FoundPictures) -> Input:
     """Open a folder as the kind with the most bytes; the notes count files of other kinds.
 
     Videos are read only if there are no pictures, because a camera's videos are fewer but larger than its pictures.
     """
-    found = find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings])
     files = {FOLDERS[0].endings: found.pictures}
     for kind in FOLDERS[1:]:
-        files[kind.endings] = _of_saved(place, [each for each in found.others if ending_of(each[0]) in kind.endings])
+        own = [each for each in found.others if ending_of(each[0]) in kind.endings]
+        files[kind.endings] = _of_saved(folder.place, own)
     placed = {
-        group: tuple((name, target or os.path.join(place, name)) for name, target in files[group]) for group in files
+        group: tuple((name, target or os.path.join(folder.place, name)) for name, target in files[group])
+        for group in files
     }
-    sizes = {group: sum(_size(file) for _, file in placed[group]) for group in placed}
+    sizes = {group: sum(folder.state(file).size for _, file in placed[group]) for group in placed}
     if found.pictures:
         sizes[videos.KIND.endings] = 0
     for kind in sorted(FOLDERS, key=lambda kind: -sizes[kind.endings]):
-        given = InputFiles(path, place, placed[kind.endings], options, progress)
+        given = replace(folder, files=placed[kind.endings])
         if given.files and (opened := kind.open(given)) is not None:
-            return _with_notes(opened, path, found, {name for name, _ in given.files})
-    return _with_notes(_opened(FOLDERS[0], InputFiles(path, place, (), options, progress)), path, found, set())
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError as error:
-        raise DataError(f"{escaped_path(path)}: cannot read: {error.strerror}") from error
+            return _with_notes(opened, str(folder.path), found, {name for name, _ in given.files})
+    return _with_notes(_opened(FOLDERS[0], folder), str(folder.path), found, set())
 
 
 def _of_saved(place: str, files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -118,11 +148,18 @@ def _of_saved(place: str, files: Sequence[tuple[str, str]]) -> list[tuple[str, s
     named: dict[str, set[str] | None] = {}
     for folder in {os.path.dirname(name) for name, _ in files}:
         try:
-            state = parse_json(Path(place, folder, "state.json").read_bytes())
+            state = parse_json(_content(place, f"{folder}/state.json".lstrip("/")))
             named[folder] = {str(each["filename"]) for each in state["_data_files"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DataError, ValueError, KeyError, TypeError):
             named[folder] = None
     return [each for each in files if _is_named(each[0], named)]
+
+
+def _content(place: str, name: str) -> bytes:
+    if stores.is_url(place):
+        with stores.copy(stores.stat(f"{place}/{name}")) as file:
+            return file.read()
+    return Path(place, name).read_bytes()
 
 
 def _is_named(name: str, named: dict[str, set[str] | None]) -> bool:
@@ -130,14 +167,14 @@ def _is_named(name: str, named: dict[str, set[str] | None]) -> bool:
     return known is None or os.path.basename(name) in known
 
 
-def _with_notes(opened: Input, path: Path, found: FoundPictures, used: set[str]) -> Input:
+def _with_notes(opened: Input, path: str, found: FoundPictures, used: set[str]) -> Input:
     """Return an input with one note for each kind of skipped files."""
     names = [name for name, _ in (*found.pictures, *found.others)]
     left = Counter(found.other_files)
     left += Counter(ending_of(name) or "without ending" for name in names if name not in used)
-    notes = [f"{escaped_path(str(path))}: skipped {phrase}" for phrase in found.skipped(left)]
+    notes = [f"{escaped_path(path)}: skipped {phrase}" for phrase in found.skipped(left)]
     if not used:
-        notes.append(f"{escaped_path(str(path))}: pictures end in {', '.join(ENDINGS)}")
+        notes.append(f"{escaped_path(path)}: pictures end in {', '.join(ENDINGS)}")
     return replace(opened, notes=(*notes, *opened.notes))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_TARGET
 from gpubranches.catalog.pictures.formats import ENDINGS
 from gpubranches.core.files import escaped_path
-from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class PictureFolder:
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield the opener of the only picture of a piece."""
-        yield Opener(piece.path, functools.partial(_open, piece.path))
+        yield Opener(piece.path, lambda: piece.files[0].open()[0])
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
         """Return the metadata of pieces."""
@@ -44,12 +43,8 @@ class PictureFolder:
         return None if inside else escaped_path(piece.path)
 
 
-def _open(path: str) -> IO[bytes]:
-    return open(path, "rb")
-
-
 def _open_input(given: InputFiles) -> Input:
-    pieces = tuple(Piece(name, (FileState.at(path),), row, 1) for row, (name, path) in enumerate(given.files))
+    pieces = tuple(Piece(name, (given.state(path),), row, 1) for row, (name, path) in enumerate(given.files))
     return Input(given.place, pieces, pictures=PictureFolder(given.place, pieces))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
@@ -31,20 +32,25 @@ class PictureRoot:
     notes: tuple[str, ...] = ()
 
 
-def find_root(input: str, own: str, tables: Sequence[Names], pictures: Path | None) -> PictureRoot:
+def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Path | None) -> PictureRoot:
     """Return the folder of the pictures that files of metadata name.
 
     input: the input with the metadata, for messages; own: its folder, absolute; pictures: the folder that the user
-    names. By default the pictures are searched for in three places, and the place with most of them is used: relative
-    to `own`, relative to the working directory, or at their absolute paths. The last two places are tried only if all
-    names are of that kind, so that a few names cannot make a folder readable. Raises UsageError if `pictures` is no
-    folder.
+    names. An address, as `pictures` or `own`, is not looked into. By default the pictures are searched for in three
+    places, and the place with most of them is used: relative to `own`, relative to the working directory, or at their
+    absolute paths. The last two places are tried only if all names are of that kind, so that a few names cannot make a
+    folder readable. Raises UsageError if `pictures` is no folder.
     """
+    pictures = None if pictures is None else stores.without_file_scheme(pictures)
+    named = own if pictures is None else str(pictures)
+    if stores.is_url(named):
+        folder = stores.checked_url(named)
+        return PictureRoot(folder, notes=(f"{input}: its pictures are looked for in {folder}",))
     names = _sample(tables)
     parent = _parent(names, tables)
     places: list[_Place] = [(own, ())]
     if pictures is not None:
-        if not pictures.is_dir():
+        if not os.path.isdir(pictures):
             raise UsageError(f"{escaped_path(str(pictures))}: expected the folder of the pictures, found none")
         there = os.path.realpath(pictures)
         gone = not any(os.path.isfile(name) for name in names)

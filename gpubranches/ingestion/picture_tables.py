@@ -11,7 +11,7 @@ from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.parts import picture_bytes, picture_column
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError, DataError
-from gpubranches.ingestion.pieces import FileState, Piece
+from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
 from gpubranches.ingestion.table_files import ENDINGS, TableFile, metadata, notes_on, open_table, picture_places
 
@@ -101,7 +101,7 @@ def _open_input(given: InputFiles) -> Input | None:
         finally:
             given.progress("scanning", number + 1, len(given.files))
         if rows:
-            pieces.append(Piece(name, (FileState.at(path),), first, rows))
+            pieces.append(Piece(name, (given.state(path),), first, rows))
             first += rows
     if not tables:
         for path, reason in broken.items():

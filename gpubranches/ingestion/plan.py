@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpubranches.catalog.pictures.image_files import present_path
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.pieces import PlannedPiece
@@ -25,6 +26,7 @@ _OPTIONS = {
     "embeddings": "--no-embeddings",
     "codec_from": "--codec-from",
     "frames_every": "--frames-every",
+    "frames_at": "--frames-at",
 }
 
 
@@ -56,7 +58,8 @@ def plan_ingest(
     missing = [] if resumes else history.missing_files(inputs)
     before = catalog.source["made_with"]
     other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
-    counted_alike = _OPTIONS["frames_every"] not in other  # else the same videos have another number of frames
+    # With other options of frames, the same videos have another number of them.
+    counted_alike = not {_OPTIONS["frames_every"], _OPTIONS["frames_at"]} & set(other)
     if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
         raise UsageError(
@@ -169,7 +172,7 @@ def _span(first: int, last: int) -> str:
 def copied(history: IngestHistory, each: InputComparison) -> str:
     """Return a message that an input is a copy of one in the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
-    if os.path.exists(each.copy_of):
+    if stores.is_url(each.copy_of) or os.path.exists(each.copy_of):
         return f"{path} holds the same as {old}, which is in the catalog already"
     words = ("gpubranches", "relocate", escaped_path(str(history.catalog.path)), old, path)
     return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"

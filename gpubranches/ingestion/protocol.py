@@ -5,14 +5,14 @@ To add a kind, write one module with a `Kind`, and add it to `KINDS` of `inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.ingestion.options import IngestOptions
-from gpubranches.ingestion.pieces import Piece
+from gpubranches.ingestion.pieces import FileState, Piece
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,14 +84,22 @@ class Input:
 class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
-    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest.
+    files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest. In a store,
+    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder for what a
+    scan computes, for the next scan, or None.
     """
 
-    path: Path
+    path: Path | str
     place: str
     files: tuple[tuple[str, str], ...]
     options: IngestOptions
     progress: Progress
+    stored: Mapping[str, FileState] = field(default_factory=dict)
+    kept: Path | None = None
+
+    def state(self, path: str) -> FileState:
+        """Return the state of one of the files, without its digest. Raises DataError if it is missing."""
+        return self.stored.get(path) or FileState.at(path)
 
 
 @dataclass(frozen=True)

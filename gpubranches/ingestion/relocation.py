@@ -10,6 +10,7 @@ import numpy as np
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.pictures.image_files import image_file
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
@@ -33,7 +34,11 @@ def relocate(directory: str | Path, before: str | Path, after: str | Path) -> Re
     folder, or if it contains no picture of the catalog.
     """
     catalog = Catalog.open(directory)
-    old, new = os.path.abspath(before), os.path.realpath(after)
+    before, after = stores.without_file_scheme(before), stores.without_file_scheme(after)
+    old = str(before) if stores.is_url(before) else os.path.abspath(before)
+    if stores.is_url(after):
+        raise UsageError(f"relocate: expected a folder, got {after}; name a store by serve --pictures")
+    new = os.path.realpath(after)
     if not os.path.isdir(new):
         raise UsageError(f"{escaped_path(new)}: expected the folder of the pictures, found none")
     source = catalog.source

@@ -21,6 +21,7 @@ from gpubranches.catalog.listings import DIGEST_BYTES
 from gpubranches.catalog.metadata.tables import read_parquet
 from gpubranches.catalog.pictures.decoding import decoded_file
 from gpubranches.catalog.row_source import Kind
+from gpubranches.core import stores
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import atomic_file, escaped_path, unescaped_path, write_npy
@@ -165,9 +166,11 @@ def embed_pictures(
     wanted = [(piece.path, piece.files[0].state, row) for piece, at in planned for row in range(at, piece.rows)]
     tell = _Counter(sum(key in found for key in wanted), len(wanted), progress)
     decode, together = partial(_decode, embedder=embedder), min(batch_size, PARTITION)
-    with decoding_threads() as workers:
+    rates = rates or EmbeddingRates()
+    rates.decoders = stores.AT_ONCE if stores.is_url(pictures.root) else rates.decoders
+    with decoding_threads(rates.decoders) as workers:
         missing = _missing(pictures, planned, found, workers)
-        batches = embed_in_order(missing, decode, embedder, together, workers, rates or EmbeddingRates())
+        batches = embed_in_order(missing, decode, embedder, together, workers, rates)
         with closing(batches):
             for decoded, embeddings in _partitions(batches, tell):
                 rows = [_Row(each.file, each.key[2], len(parts), at, each.error) for at, each in enumerate(decoded)]
@@ -219,8 +222,8 @@ def _missing(
 
 
 def _unchanged(file: FileState) -> FileState:
-    """Return a file with its digest. Raises DataError if it has changed since the scan."""
-    read = file.read()
+    """Return a file with its digest, one of a store without. Raises DataError if it has changed since the scan."""
+    read = FileState.at(file.path) if file.is_stored else file.read()
     if read.state != file.state:
         raise DataError(f"{escaped_path(file.path)}: the file changed while it was read; run the same command again")
     return read
@@ -301,20 +304,18 @@ def _decode(wanted: _Wanted, embedder: Embedder) -> _Decoded:
 
 
 def _decode_file(wanted: _Wanted, embedder: Embedder) -> _Decoded:
-    place = wanted.key[0]
+    place, state, _ = wanted.key
     seen = FileState(place, UNREAD, 0, 0)
     try:
-        with open(place, "rb") as file:
-            stat = os.fstat(file.fileno())
-            whole = content_digest(file)
+        file, now = FileState(place, *state).open()
+        with file:
+            seen = replace(now, digest=content_digest(file))
             file.seek(0)
             with decoded_file(file, place) as image:
-                seen = replace(FileState.of_stat(place, stat), digest=whole)
                 return _Decoded(wanted.key, seen, embedder.preprocess(image), None)
     except OSError as error:
         return _Decoded(wanted.key, seen, None, f"cannot read: {error.strerror}")
     except DataError as error:
-        seen = replace(FileState.of_stat(place, stat), digest=whole)
         return _Decoded(wanted.key, seen, None, escaped_path(str(error.args[0]).removeprefix(f"{place}: ")))
 
 

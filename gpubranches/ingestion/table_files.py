@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from gpubranches.catalog.metadata.columns import (
     repeated_column,
 )
 from gpubranches.catalog.pictures.parts import picture_column
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogFormatError
 
@@ -30,7 +31,10 @@ _BUFFER_BYTES = 1 << 20
 
 
 class TableFile(Protocol):
-    """A table in a file. path; mapped: whether it is memory-mapped; schema; rows: number of rows."""
+    """A table in a file, or in one of a store. path; mapped: whether it is memory-mapped; schema; rows: their number.
+
+    A Parquet file in a store is read in place, an Arrow file from a copy on the disk.
+    """
 
     path: str
     mapped: bool
@@ -47,7 +51,7 @@ def open_table(path: str) -> TableFile:
     import pyarrow as pa
 
     try:
-        table: TableFile = _ParquetFile(path) if path.lower().endswith(".parquet") else _ArrowFile(path)
+        table: TableFile = _ParquetFile(path) if path.lower().endswith(".parquet") else _opened_arrow(path)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
     if (name := repeated_column(table.schema)) is not None:
@@ -69,18 +73,19 @@ class _ParquetFile:
     mapped = False
 
     def __init__(self, path: str):
-        import pyarrow.parquet as pq
+        from gpubranches.catalog.metadata.tables import ParquetFile
 
         self.path = path
-        with open(path, "rb") as file, pq.ParquetFile(file) as opened:
+        with _opened(path) as file, ParquetFile(file) as opened:
             self.schema, self.rows = opened.schema_arrow, opened.metadata.num_rows
 
     def batches(self, columns: Sequence[str], start: int, stop: int) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from gpubranches.catalog.metadata.tables import ParquetFile
 
         try:
-            with open(self.path, "rb") as file, pq.ParquetFile(file, buffer_size=_BUFFER_BYTES) as opened:
+            with _opened(self.path) as file, ParquetFile(file, buffer_size=_BUFFER_BYTES) as opened:
                 first, groups, left = 0, [], stop - start
                 for group in range(opened.metadata.num_row_groups):
                     rows = opened.metadata.row_group(group).num_rows
@@ -100,18 +105,29 @@ class _ParquetFile:
             raise _damaged(self.path, error) from error
 
 
+def _opened(path: str) -> IO[bytes]:
+    return stores.open_file(path) if stores.is_url(path) else open(path, "rb")
+
+
+def _opened_arrow(path: str) -> _ArrowFile:
+    if not stores.is_url(path):
+        return _ArrowFile(path, path)
+    with stores.on_disk(path) as copied:  # the map keeps the copy until the table is dropped
+        return _ArrowFile(path, str(copied))
+
+
 class _ArrowFile:
-    """An Arrow file, or a stream of batches as Hugging Face writes it; it is memory-mapped."""
+    """An Arrow file, or a stream of batches as Hugging Face writes it; it is memory-mapped. copied: what is mapped."""
 
     mapped = True
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, copied: str):
         import pyarrow as pa
 
         self.path = path
-        with open(path, "rb") as file:
+        with open(copied, "rb") as file:
             self._is_file = file.read(6) == b"ARROW1"
-        self._map = pa.memory_map(path)
+        self._map = pa.memory_map(copied)
         self.buffer = self._map.read_buffer()
         reader = self._reader()
         self.schema = reader.schema
@@ -249,7 +265,7 @@ def metadata(table: TableFile, start: int, stop: int, without: Sequence[str | No
     return read.rename_columns([kept.get(name, name) for name in read.column_names])
 
 
-def notes_on(tables: Sequence[TableFile], path: Path, without: Sequence[str | None]) -> list[str]:
+def notes_on(tables: Sequence[TableFile], path: Path | str, without: Sequence[str | None]) -> list[str]:
     """Return messages about columns that are left out or renamed, one sentence each."""
     kept: dict[str, str] = {}
     heavy: dict[str, None] = {}

@@ -6,9 +6,9 @@ import functools
 import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from gpubranches.catalog.metadata.columns import (
 )
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
 from gpubranches.catalog.pictures.parts import open_range
+from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, is_text, parse_json
 from gpubranches.errors import DataError
 from gpubranches.ingestion.pieces import FileState, Piece
@@ -62,11 +63,11 @@ class Members:
         return len(self.names) + bool(self.broken)
 
 
-def read_members(path: str) -> Members:
-    """Return the pictures of a tar; only its headers are read. Raises OSError if it cannot be opened."""
+def read_members(file: FileState) -> Members:
+    """Return the pictures of a tar; only its headers are read, of a tar in a store all. Raises OSError as `open`."""
     members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
     try:
-        with tarfile.open(path, "r:") as tar:
+        with _opened(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 if entry.isreg() and not entry.issparse():
@@ -76,7 +77,7 @@ def read_members(path: str) -> Members:
                         spans.append(span)
                     elif ending == _JSON or ending in _TEXTS:
                         texts.setdefault(_key(entry.name), {})[ending] = span
-            members.broken = _broken_end(path, tar.offset, len(members.names))
+            members.broken = _broken_end(opened, tar.offset, len(members.names))
     except tarfile.TarError as error:
         members.broken = f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
     members.starts, members.sizes = np.array(spans, np.int64).reshape(-1, 2).T
@@ -85,11 +86,14 @@ def read_members(path: str) -> Members:
     return members
 
 
-def _broken_end(path: str, end: int, pictures: int) -> str:
+def _opened(file: FileState) -> IO[bytes]:
+    return open_range(file.path, 0, file.size) if file.is_stored else open(file.path, "rb")
+
+
+def _broken_end(file: IO[bytes], end: int, pictures: int) -> str:
     """Return why a tar whose members end at a byte is truncated, or "" if zeros follow its last member."""
-    with open(path, "rb") as file:
-        file.seek(end)
-        block = file.read(_BLOCK_BYTES)
+    file.seek(end)
+    block = file.read(_BLOCK_BYTES)
     if block and not any(block):
         return ""
     what = "a header is damaged" if block else "it is cut off"
@@ -115,18 +119,19 @@ class TarShards:
         self.root = root
         self._held: OrderedDict[str, Members] = OrderedDict()
 
-    def members(self, path: str) -> Members:
-        """Return the pictures of a tar; the last tars are cached."""
+    def members(self, file: FileState) -> Members:
+        """Return the pictures of a tar; the last tars are cached, and all tars of a store."""
+        path = file.path
         if path not in self._held:
-            self._held[path] = read_members(path)
-            if len(self._held) > _HELD:
+            self._held[path] = read_members(file)
+            if len(self._held) > _HELD and not file.is_stored:
                 self._held.popitem(last=False)
         self._held.move_to_end(path)
         return self._held[path]
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield an opener for each of these pictures of a tar."""
-        members = self.members(piece.path)
+        members = self.members(piece.files[0])
         for row in rows:
             if row < len(members.names):
                 start, size = int(members.starts[row]), int(members.sizes[row])
@@ -143,7 +148,7 @@ class TarShards:
     def _items(self, piece: Piece, start: int, stop: int) -> pa.Table:
         import pyarrow as pa
 
-        members = self.members(piece.path)
+        members = self.members(piece.files[0])
         own = slice(start, min(stop, len(members.names)))
         lacking = [None] * (stop - start - len(members.names[own]))
         columns = {
@@ -152,11 +157,7 @@ class TarShards:
             IMAGE_OFFSET: pa.array([*members.starts[own].tolist(), *lacking], pa.int64()),
             IMAGE_SIZE: pa.array([*members.sizes[own].tolist(), *lacking], pa.int64()),
         }
-        try:
-            with open(piece.path, "rb", buffering=0) as file:
-                rows = [_described(file.fileno(), beside) for beside in members.beside[own]]
-        except OSError as error:
-            raise DataError(f"{piece.path}: cannot read: {error.strerror}") from error
+        rows = _all_described(piece.files[0], members.beside[own])
         return pa.table(columns | _columns([*rows, *({} for _ in lacking)], reserved=columns))
 
 
@@ -164,13 +165,28 @@ def _refuse(reason: str) -> Any:
     raise DataError(reason)
 
 
-def _described(file: int, beside: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return the metadata of a picture; a text or JSON that cannot be read adds nothing."""
+def _all_described(file: FileState, beside: Sequence[Mapping[str, tuple[int, int]]]) -> list[dict[str, Any]]:
+    """Return the metadata of pictures of a tar. Raises DataError or StoreError if the tar cannot be read."""
+    if file.is_stored:
+        return stores.at_once(functools.partial(_described, functools.partial(stores.read, file.path)), beside)
+    try:
+        with open(file.path, "rb", buffering=0) as opened:
+            handle = opened.fileno()
+            return [_described(lambda start, size: os.pread(handle, size, start), each) for each in beside]
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot read: {error.strerror}") from error
+
+
+def _described(read_at: Callable[[int, int], bytes], beside: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return the metadata of a picture; a text or JSON that cannot be read adds nothing.
+
+    read_at: returns `size` bytes of the tar from `start` on.
+    """
     found: dict[str, Any] = {}
     for ending, (start, size) in beside.items():
         if size > MOST_TEXT_BYTES:
             continue
-        text = os.pread(file, size, start).decode("utf-8", "replace")
+        text = read_at(start, size).decode("utf-8", "replace")
         if ending in _TEXTS:
             found.setdefault(_TEXTS[ending], text.strip())
             continue
@@ -215,7 +231,8 @@ def _column(values: list[Any]) -> pa.Array:
 def _open_input(given: InputFiles) -> Input:
     shards, pieces, notes, first = TarShards(given.place), [], [], 0
     for number, (name, path) in enumerate(given.files):
-        state, members = FileState.at(path), shards.members(path)
+        state = given.state(path)
+        members = shards.members(state)
         if members.rows:
             pieces.append(Piece(name, (state,), first, members.rows))
             first += members.rows

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import Picture, picture_of
+from gpubranches.catalog.pictures.places import MissingPictures
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.options import RefineOptions
+from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
@@ -26,7 +28,7 @@ from gpubranches.service import Session
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
-from gpubranches.service.originals import Original, original
+from gpubranches.service.originals import Original, look_for_pictures, original
 from gpubranches.service.readiness import Readiness
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
@@ -64,6 +66,8 @@ _log = logging.getLogger(__name__)
 RANDOM_ITEMS = 300
 """Items of a list of random ones."""
 SUGGESTED = 20
+_LOOK_S = 0.5
+"""The longest time that a page waits for a look for missing pictures."""
 
 
 class CatalogService:
@@ -87,6 +91,7 @@ class CatalogService:
         self.tasks = Tasks()
         self._lists = ResultLists()
         self._maps = AnswerMaps()
+        self._missing: SingleFlightCache[MissingPictures] = SingleFlightCache(1)
         self._closed = False
 
     def close(self) -> None:
@@ -149,11 +154,17 @@ class CatalogService:
     @property
     def has_pictures(self) -> bool:
         """Whether items can have pictures: the catalog knows a folder of them."""
-        return bool(self.catalog.source.get("roots")) and IMAGE_PATH in self.catalog.columns
+        return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
 
     def picture(self, item: dict[str, Any]) -> Picture | None:
         """Return where the picture of an item lies, given by its columns; None if it has none."""
-        return picture_of(self.catalog.source, item)
+        return picture_of(self.catalog.picture_source, item)
+
+    def missing_pictures(self) -> MissingPictures:
+        """Return how many items of a sample have no picture; stores are not asked. It is counted once a generation."""
+        return self._missing.get(
+            self.catalog.generation, lambda: look_for_pictures(self.catalog, ask_stores=False, most_s=_LOOK_S)
+        )
 
     @property
     def reads_texts(self) -> bool:
@@ -165,7 +176,7 @@ class CatalogService:
         row = self.item(item)
         if row is None:
             raise DataError(f"there is no item {item}")
-        return original(self.catalog.source, row)
+        return original(self.catalog.picture_source, row)
 
     def known_texts(self, limit: int) -> list[str]:
         """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.errors import DataError, SessionGoneError, UsageError
+from gpubranches.retrieval.queries import Picture, parse
 from gpubranches.service import Session
 from gpubranches.service.labels import Labels
 from gpubranches.service.open_sessions import OpenSessions
@@ -121,10 +122,28 @@ class SessionDirectory:
         """Copy a session and return the identifier of the copy. name: of the copy, truncated if it is too long."""
         return self._restore({**self.pack(session), "name": name[:NAME_LENGTH]})
 
+    def hand_over(self, text: str, before: str, session: str) -> None:
+        """Copy the uploaded pictures that a query names from the session before to the one that begins with it.
+
+        A query that cannot be read names none; its search tells why.
+        """
+        try:
+            terms = parse(text).terms
+        except UsageError:
+            return
+        for term in terms:
+            if isinstance(term, Picture):
+                sent = self.uploads.get(before, term.name)
+                self.uploads.keep(session, sent.embedding, sent.thumbnail, sent.name)
+
     def discard(self, session: str) -> None:
         """Hide a session; it is deleted for good an hour later, or at the next start or deletion after that."""
         self.store.discard(session)
         self.store.delete_discarded()
+
+    def discarded(self) -> list[Record]:
+        """Return the sessions that `bring_back` can restore, without counts, the last discarded first."""
+        return self.store.discarded()
 
     def bring_back(self, session: str) -> None:
         """Show a discarded session again, with its marks and its answer. Raises SessionGoneError after an hour."""

@@ -256,6 +256,12 @@ class SessionStore(Tables):
         with self.database.writing() as connection:
             return connection.execute(query, (session, time.time() - DISCARDED_S)).rowcount > 0
 
+    def discarded(self) -> list[Record]:
+        """Return the sessions that `bring_back` can restore, without counts, the last discarded first."""
+        query = "SELECT session, name, settings, used_s FROM sessions WHERE deleted_s >= ? ORDER BY deleted_s DESC"
+        with self.database.reading() as connection:
+            return [_record(row) for row in connection.execute(query, (time.time() - DISCARDED_S,))]
+
     def delete_discarded(self) -> None:
         """Delete for good the sessions that were discarded more than DISCARDED_S seconds ago."""
         before = (time.time() - DISCARDED_S,)

@@ -101,14 +101,18 @@ def _read(file: Path | None) -> bytes:
 def version(picture: Picture | None) -> str:
     """Return a name for the content of a picture: from the path, time and size of its file, and its position in it.
 
-    "" if there is no file.
+    "" if there is no file. A store is not asked: the id of the item, which is another one after its content has changed
+    and was synced, stands for time and size.
     """
     if picture is None:
         return ""
-    try:
-        stat = picture.path.stat()
-    except OSError:
-        return ""
     place = "" if picture.is_file else f"\0{picture.start}\0{picture.size}\0{picture.row}\0{picture.seconds}"
-    name = f"{picture.path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}{place}"
+    if isinstance(picture.path, str):
+        name = f"{picture.path}\0{picture.id}{place}"
+    else:
+        try:
+            stat = picture.path.stat()
+        except OSError:
+            return ""
+        name = f"{picture.path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}{place}"
     return hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
-"""If the interval of recall is at least this wide, the number of missing items is called unknown."""
+"""If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
 _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
@@ -57,36 +57,38 @@ def run_summary(texts: Texts, ranking: Ranking) -> str:
 
 
 def intervals(texts: Texts, ranking: Ranking) -> str:
-    """Return precision and recall with their 90% intervals, "" if neither is estimated."""
+    """Return precision and recall with their 90% intervals, a wide one without its middle; "" if none is estimated."""
     parts = []
     if ranking.precision is not None:
-        low, middle, high = ranking.precision
+        low, middle, high = _middle_if_known(ranking.precision)
         parts.append(texts("precision", low=low, middle=middle, high=high))
     if ranking.recall is not None:
-        low, middle, high = ranking.recall
+        low, middle, high = _middle_if_known(ranking.recall)
         parts.append(texts("recall", low=low, middle=middle, high=high))
     return ", ".join(parts)
 
 
-def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
+def completeness_in_words(texts: Texts, ranking: Ranking, checked: bool = False) -> str:
     """Return how many matches are right and how many items are missing, each with its range.
 
     The numbers follow from the 90% intervals of precision and recall. Middles are rounded to two digits, lower ends
-    down and upper ends up, so that a range never looks narrower than it is. Return "" if one is not estimated.
+    down and upper ends up, so that a range never looks narrower than it is. Return "" if one is not estimated. checked:
+    whether random items were checked already, so that it takes more of them where a number is unknown.
     """
     if ranking.precision is None or ranking.recall is None:
         return ""
     total, (low, middle, high) = ranking.total, ranking.precision
     right = middle * total
+    rounded = min(_two_digits(right), total)
     found = texts(
         "right-of",
-        right="all" if right > total - 0.5 else min(_two_digits(right), total),
+        right="unknown" if _is_unknown(ranking.precision) else "all" if rounded == total else rounded,
         count=total,
         low=_two_digits(low * total, math.floor),
         high=min(_two_digits(high * total, math.ceil), total),
     )
-    if ranking.recall[2] - ranking.recall[0] > UNKNOWN_WIDTH:
-        return texts("missing-unknown", found=found)
+    if _is_unknown(ranking.recall) or _is_unknown(ranking.precision):
+        return texts("missing-unknown", found=found, checked=str(checked))
     most, missing, least = (right / max(share, 1e-6) - right for share in ranking.recall)
     return texts(
         "missing",
@@ -99,8 +101,8 @@ def completeness_in_words(texts: Texts, ranking: Ranking) -> str:
 
 def share_found(texts: Texts, recall: Interval | None) -> str:
     """Return the lower end of an interval of recall in words; None: nothing is known."""
-    low, _, high = (0.0, 0.0, 1.0) if recall is None else recall
-    return texts("share-found", low=low if high - low <= UNKNOWN_WIDTH else "unknown")
+    low = "unknown" if recall is None or _is_unknown(recall) else recall[0]
+    return texts("share-found", low=low)
 
 
 def step_in_words(texts: Texts, step: Step, target: float) -> str:
@@ -179,6 +181,14 @@ def session_title(texts: Texts, name: str, asked: str) -> str:
         return name or (query_in_words(texts, asked) if asked else "")
     except UsageError:  # a first query that came with a file
         return asked
+
+
+def _is_unknown(share: Interval) -> bool:
+    return share[2] - share[0] > UNKNOWN_WIDTH
+
+
+def _middle_if_known(share: Interval) -> tuple[float, float | str, float]:
+    return (share[0], "unknown", share[2]) if _is_unknown(share) else share
 
 
 def _two_digits(number: float, rounded: Callable[[float], int] = round) -> int:

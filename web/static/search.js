@@ -16,7 +16,7 @@ export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
-  $("session-name").textContent = named || t("sessions");
+  $("session-name").textContent = named;
   $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
   $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
@@ -72,7 +72,8 @@ document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   const { positive, negative } = state();
   const count = positive + negative;
-  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: $("grid").dataset.asked });
+  const before = $("grid").dataset.asked.replace(/picture:\w+/g, t("your-picture"));
+  $("ask-new-marks").textContent = t("ask-new-marks", { count, query: before });
   $("ask-new-keep").textContent = t("ask-new-keep", { count });
   asked = { query, send: () => event.detail.issueRequest(true) };
   $("ask-new").returnValue = "";
@@ -103,6 +104,7 @@ export function combine(sign, item) {
 export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
 
 export const openFilter = () => {
+  $("places").classList.add("open");
   $("filter").open = true;
   $("where").focus();
 };

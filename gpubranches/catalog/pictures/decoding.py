@@ -22,7 +22,8 @@ from gpubranches.catalog.pictures.formats import FORMATS, UPLOADS, format_of, re
 from gpubranches.catalog.pictures.frames import frame_size
 from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
-from gpubranches.errors import BackendUnavailableError, DataError, UsageError
+from gpubranches.core import stores
+from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError
 
 Source = str | Path | Picture
 """Input of the decoder: a file, or a picture that may be a part of a file."""
@@ -101,7 +102,8 @@ def decoded_path(path: Source, *, max_pixels: int = MAX_PIXELS, side: int | None
     """Decode a picture on disk as `decoded_file` does. Raises DataError for a missing file, too."""
     with ExitStack() as held:
         try:
-            if not stat.S_ISREG(os.stat(path.path if isinstance(path, Picture) else path).st_mode):
+            place = path.path if isinstance(path, Picture) else path
+            if not stores.is_url(place) and not stat.S_ISREG(os.stat(place).st_mode):
                 raise DataError(f"{path}: cannot decode: not a file")
             with _opened(path) as file:
                 image = held.enter_context(decoded_file(file, str(path), max_pixels=max_pixels, side=side))
@@ -146,7 +148,7 @@ def decoded_file(
             upright = flat if turn is None else flat.transpose(turn)
         except UnidentifiedImageError as error:
             raise DataError(f"{name}: not a picture of a known format ({', '.join(formats)})") from error
-        except DataError:
+        except (DataError, StoreError):
             raise
         except BackendUnavailableError as error:
             raise DataError(f"{name}: {error}") from error
@@ -356,7 +358,7 @@ def _reading_header(path: Source) -> Iterator[None]:
     """Convert errors in the block to a DataError about the header."""
     try:
         yield
-    except DataError:
+    except (DataError, StoreError):
         raise
     except Exception as error:  # Pillow's readers raise many kinds for broken files
         raise DataError(f"{path}: cannot read the header: {type(error).__name__}") from error

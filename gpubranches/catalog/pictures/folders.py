@@ -33,6 +33,15 @@ class FoundPictures:
     broken_links: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
 
+    def add(self, name: str, target: str, also: Collection[str], unnamed: bool = False) -> None:
+        """Add a file. also: other endings that are asked for; unnamed: whether it is a picture without an ending."""
+        if not (name.lower().endswith(ENDINGS) or unnamed) and ending_of(name) not in also:
+            self.other_files[ending_of(name) or "without ending"] += 1
+        elif undecodable([ending_of(name)]):
+            self.lacking[ending_of(name)] += 1
+        else:
+            (self.others if ending_of(name) in also else self.pictures).append((name, target))
+
     def skipped(self, files: Counter[str] | None = None) -> list[str]:
         """Return one phrase for each kind of skipped files. files: their number by ending, `other_files` by default."""
         counts = self.other_files if files is None else files
@@ -117,14 +126,6 @@ def _walk(
                 yield from _walk(entry.path, f"{name}/", by_link, found, seen, exclude, also)
         elif not os.path.isfile(entry.path):  # a link to itself or to nothing, a pipe
             found.broken_links.append(name)
-        elif not _has_picture(entry) and ending_of(name) not in also:
-            found.other_files[ending_of(entry.name) or "without ending"] += 1
-        elif undecodable([ending_of(entry.name)]):
-            found.lacking[ending_of(entry.name)] += 1
         else:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path if by_link else ""
-            (found.others if ending_of(name) in also else found.pictures).append((name, target))
-
-
-def _has_picture(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(ENDINGS) or (not ending_of(entry.name) and is_picture(entry.path))
+            found.add(name, target, also, not ending_of(entry.name) and is_picture(entry.path))

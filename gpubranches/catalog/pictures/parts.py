@@ -9,6 +9,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from gpubranches.core import stores
+from gpubranches.core.byte_ranges import ByteRange
 from gpubranches.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,36 +22,15 @@ _BATCH_ROWS = 8
 _BUFFER_BYTES = 1 << 20
 
 
-class FileRange(io.RawIOBase):
+class FileRange(ByteRange):
     """The bytes start..start+size-1 of a file as a file of their own, read only. Raises OSError as `open`."""
 
     def __init__(self, path: str | Path, start: int, size: int):
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
-        self._start, self._size, self._at = start, max(0, min(size, os.fstat(self._file.fileno()).st_size - start)), 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the present position on; return how many bytes it got."""
-        wanted = min(len(buffer), max(0, self._size - self._at))
-        data = os.pread(self._file.fileno(), wanted, self._start + self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set and return the position in the range."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"expected a position of 0 or more, got {base + offset}")
-        self._at = base + offset
-        return self._at
+        handle = self._file.fileno()
+        super().__init__(
+            lambda at, wanted: os.pread(handle, wanted, start + at), min(size, os.fstat(handle).st_size - start)
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -58,7 +39,9 @@ class FileRange(io.RawIOBase):
 
 
 def open_range(path: str | Path, start: int, size: int) -> IO[bytes]:
-    """Open a range of bytes of a file. Raises OSError if the file cannot be opened."""
+    """Open a range of bytes of a file, which may be in a store. Raises OSError if the file cannot be opened."""
+    if stores.is_url(path):
+        return stores.open_range(str(path), start, size)
     return io.BufferedReader(FileRange(path, start, size))
 
 
@@ -93,10 +76,10 @@ def picture_bytes(value: Any) -> bytes | None:
     return found if isinstance(found, bytes) else None
 
 
-def open_row(path: Path, row: int) -> IO[bytes]:
-    """Open the picture in a row of a Parquet file. Raises DataError if there is none."""
-    stat = os.stat(path)
-    key = (str(path), stat.st_mtime_ns, stat.st_size, row)
+def open_row(path: Path | str, row: int) -> IO[bytes]:
+    """Open the picture in a row of a Parquet file, which may be in a store. Raises DataError if there is none."""
+    stat = None if isinstance(path, str) else os.stat(path)
+    key = (str(path), *((0, 0) if stat is None else (stat.st_mtime_ns, stat.st_size)), row)
     data = _recent.get(key)
     if data is None:
         data = _read_row(path, row)
@@ -104,12 +87,16 @@ def open_row(path: Path, row: int) -> IO[bytes]:
     return io.BytesIO(data)
 
 
-def _read_row(path: Path, row: int) -> bytes:
+def _read_row(path: Path | str, row: int) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gpubranches.catalog.metadata.tables import ParquetFile
 
     try:
-        with path.open("rb") as opened, pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file:
+        with (
+            stores.open_file(path) if isinstance(path, str) else path.open("rb") as opened,
+            ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file,
+        ):
             column, first = picture_column(file.schema_arrow), 0
             for group in range(file.metadata.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows

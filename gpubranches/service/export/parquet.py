@@ -92,7 +92,7 @@ def _listed(table: ItemTable, kept: list[str], schema: pa.Schema) -> Iterator[pa
         urls = [url_of(item) for item in items]
         for row, item in enumerate(items):
             if urls[row] is None and (picture := picture_of(table.source, item)) and picture.is_file:
-                urls[row] = picture.path.as_uri()
+                urls[row] = picture.path if isinstance(picture.path, str) else picture.path.as_uri()
         rows = [row for row, url in enumerate(urls) if url is not None]
         own = [
             pa.array([urls[row] for row in rows], pa.string()),

@@ -52,7 +52,7 @@ def link_folder(table: ItemTable, folder: Path) -> int:
 
     A link is named by rank, id and file name, so that names sort best first and are unique. Of the file name, letters,
     digits, `.` and `-` are kept; other characters become `_`. Items without a picture, or with one inside a larger
-    file, are left out. Raises UsageError if no item can have one.
+    file or in a store, are left out. Raises UsageError if no item can have one.
     """
     require_pictures(table, "links")
     written = 0
@@ -111,6 +111,8 @@ def _image(table: ItemTable, item: Row) -> Row | None:
 def _file_name(table: ItemTable, item: Row, picture: Picture) -> str:
     """Return the name of a picture's file: where it is now, relative to the folder if there is one."""
     roots = list(table.source["roots"].values())
+    if isinstance(picture.path, str):
+        return escaped_path(picture.path)
     if len(roots) == 1:
         folder = os.path.realpath(present_path(table.source, roots[0]))
         if os.path.realpath(os.path.join(folder, unescaped_path(item["image_path"]))) == str(picture.path):
@@ -134,7 +136,7 @@ def _links(table: ItemTable) -> Iterator[list[tuple[str, Path]]]:
         part = []
         for row, rank in zip(rows, ranks, strict=False):
             picture = picture_of(table.source, row)
-            if picture is not None and picture.is_file:
+            if picture is not None and picture.is_file and isinstance(picture.path, Path):
                 part.append((picture_name(rank, digits, row, picture), picture.path))
         yield part
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from gpubranches.catalog.pictures.decoding import picture_format, upright_size
 from gpubranches.catalog.pictures.image_files import Picture, picture_of
-from gpubranches.errors import DataError, UsageError
+from gpubranches.core import stores
+from gpubranches.errors import DataError, StoreError, UsageError
 from gpubranches.service.export.item_table import ItemTable, Row
 from gpubranches.service.export.parquet import Outflow
 from gpubranches.service.export.pictures import can_have_pictures, picture_name, require_pictures, with_ending
@@ -94,8 +95,9 @@ def _zip(table: ItemTable) -> Generator[bytes, None, int]:
                         entry.write(chunk)
                         yield out.take()
                     written += 1
-                except OSError as error:
-                    left_out.append(_told(item, f"it is incomplete here, reading it failed: {error.strerror}"))
+                except (OSError, DataError, StoreError) as error:
+                    reason = getattr(error, "strerror", None) or error
+                    left_out.append(_told(item, f"it is incomplete here, reading it failed: {reason}"))
             yield out.take()
         if left_out:
             archive.writestr(zipfile.ZipInfo(LEFT_OUT), "".join(left_out))
@@ -114,13 +116,13 @@ def _size(picture: Picture) -> int:
     """Return the bytes of a picture, 0 if it cannot be read. A frame of a video becomes a BMP file."""
     try:
         if picture.is_file:
-            return picture.path.stat().st_size
+            return stores.stat(picture.path).size if isinstance(picture.path, str) else picture.path.stat().st_size
         if picture.seconds is not None:
             width, height = upright_size(picture)
             return height * 4 * math.ceil(3 * width / 4)  # rows are padded to 4 bytes
         with picture.open() as file:
             return file.seek(0, os.SEEK_END)
-    except (DataError, OSError):
+    except (DataError, StoreError, OSError):
         return 0
 
 
@@ -129,9 +131,10 @@ def _opened(picture: Picture, name: str) -> tuple[IO[bytes], zipfile.ZipInfo]:
     try:
         upright_size(picture)
         name = with_ending(name, picture_format(picture))
-        mtime_s = os.stat(picture.path).st_mtime
+        path = picture.path
+        mtime_s = stores.stat(path).mtime_ns / 1e9 if isinstance(path, str) else os.stat(path).st_mtime
         file = picture.open()
-    except (DataError, OSError) as error:
+    except (DataError, StoreError, OSError) as error:
         raise DataError(str(error).removeprefix(f"{picture}: ")) from error
     when = min(max(time.gmtime(mtime_s)[:6], _FIRST), _LAST)
     info = zipfile.ZipInfo(f"matches/{name}", when)

@@ -34,7 +34,12 @@ language = Sprache
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
-    .unknown-name = „{ $text }“ ist keiner der { $count } bekannten Namen. Das Suchfeld schlägt sie vor.
+    .unknown-name = „{ $text }“ gehört nicht zu den { $count } Wörtern oder Namen, die hier bekannt sind.
+    .unknown-items =
+        { $count ->
+            [one] Ein Bild { $ids } gibt es in diesem Katalog nicht. Vielleicht wurde es gelöscht.
+           *[other] Die Bilder { $ids } gibt es in diesem Katalog nicht. Vielleicht wurden sie gelöscht.
+        }
     .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild. Eines markieren, dann noch einmal „Alle finden“ drücken.
     .session-gone = Diese Sitzung wurde gelöscht. Auf der Startseite lässt sich eine neue beginnen.
     .not-found = Unter dieser Adresse gibt es nichts.
@@ -61,8 +66,8 @@ picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 new-search = Neue Suche
     .title = Eine neue Sitzung ohne Markierungen; diese bleibt erhalten
-ask-new = Eine neue Suche beginnen?
-    .begin = Neue Suche beginnen
+ask-new = Eine neue Sitzung beginnen?
+    .begin = Neue Sitzung beginnen
 ask-new-marks =
     { $count ->
         [one] Die Markierung gehört zu „{ $query }“.
@@ -86,6 +91,7 @@ size-filtered = { $inside } von { $total } Bildern
 sessions = Sitzungen
     .title = Sitzungen finden, benennen, wechseln oder kopieren
 sessions-named = Sitzungen: { $name }
+places = Sitzungen, Filter und Darstellung
 
 ## Der Filter
 
@@ -115,12 +121,19 @@ no-columns = Die Bilder dieses Katalogs haben keine Spalten.
 
 ## Die erste Seite
 
+pictures-missing =
+    { $missing ->
+        [1] Von { $looked } gesuchten Bildern fehlt 1. Ihren Ordner nennt serve --pictures oder relocate.
+       *[other] Von { $looked } gesuchten Bildern fehlen { $missing }. Ihren Ordner nennt serve --pictures oder relocate.
+    }
+pictures-unread = Die Bilder in { $store } werden nicht gelesen, weil der Server keinen Auftrag dazu hat: mit --pictures { $store } starten.
 intro = So geht es
 intro-look = Ansehen
-    .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
+    .words = Suchen oder mit einem zufälligen Bild von unten beginnen.
     .items = Dieser Katalog hat kein Textmodell: mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
 intro-mark = Markieren
     .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
+    .touch = Auf ein Bild tippen: einmal für richtig, zweimal für falsch. Langes Drücken zeigt es groß.
     .keys = Mit der Tastatur: <kbd>Esc</kbd> verlässt das Suchfeld. Dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch; beide Tasten gehen zum nächsten Bild. <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
     .how = Ein Modell lernt aus den Markierungen, prüft alle { $count } Bilder und zeigt jeden Treffer. Danach weiter markieren oder exportieren.
@@ -151,7 +164,7 @@ empty-filter = Keines dieser Bilder entspricht dem Filter.
 empty-review = Alle sind bereits markiert.
 chunk = Bilder ab { $first }
 item = Bild { $id }
-distance = Abstand { $value }
+distance = Abstand { $value } (0 ist gleich)
 score = Wert { $value }
 chance = Chance { $percent } %
 tile-size = Größe der Bilder
@@ -190,6 +203,9 @@ marked-right = Als richtig markiert
 marked-wrong = Als falsch markiert
 counted-right = richtig
 counted-wrong = falsch
+open-large = Groß öffnen
+    .title = Das aktuelle Bild groß öffnen (o)
+tools = Weitere Werkzeuge
 more-marks = Weitere Markierungen
 rest = Nicht markierte Bilder auf dem Bildschirm
 rest-wrong = Den Rest als falsch markieren
@@ -271,7 +287,7 @@ suggest-note = Bei diesen Bildern ist das Modell am unsichersten. Aus ihren Mark
 check = { $count } prüfen
     .title = Zufällige Bilder zeigen; ihre Markierungen zeigen, wie gut das Ergebnis ist (k)
 find-target = { NUMBER($target, style: "percent") } finden
-    .title = Je 20 Bilder zum Markieren zeigen, bis bekannt ist, dass { NUMBER($target, style: "percent") } aller richtigen Bilder gefunden sind
+    .title = Je 20 Bilder zum Markieren zeigen, bis bekannt ist, dass { NUMBER($target, style: "percent") } aller richtigen Bilder gefunden sind (t)
 find-all = Alle finden
     .title = Die Markierungen auf den ganzen Katalog anwenden (f)
 find-again = Erneut alle finden
@@ -298,9 +314,9 @@ step =
     { $kind ->
         [reached] Von allen richtigen Bildern: { $known }, in neun von zehn Fällen. Zufällige Bilder zeigen, dass sonst kaum etwas fehlt.
         [alike] Von den Bildern, die den Markierungen ähneln: { $known }, in neun von zehn Fällen. Vielleicht gibt es weitere richtige. Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
-        [exhausted] Es gibt nichts mehr zu markieren: { $known }.
-        [check] Bisher, von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
-       *[mark] Bisher: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+        [exhausted] Es gibt nichts mehr zu markieren. Von den richtigen Bildern: { $known }.
+        [check] Von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Nach den bisherigen Markierungen, von den Bildern, die ihnen ähneln: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
     }
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
@@ -346,11 +362,11 @@ matches-heading = { $count } Treffer
 matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
 since-found =
     { $joined ->
-        [0] -{ $left } seit „Alle finden“
+        [0] -{ $left } seit „Alle finden“, durch Markierungen
        *[other]
             { $left ->
-                [0] +{ $joined } seit „Alle finden“
-               *[other] +{ $joined } -{ $left } seit „Alle finden“
+                [0] +{ $joined } seit „Alle finden“, durch Markierungen
+               *[other] +{ $joined } -{ $left } seit „Alle finden“, durch Markierungen
             }
     }
 new-marks =
@@ -397,9 +413,14 @@ told-unknown = Wie viele davon richtig sind und wie viele fehlen, zeigt sich, so
 right-of =
     { $right ->
         [all] fast alle der { $count } sind richtig (mindestens { $low })
+        [unknown] wie viele der { $count } richtig sind, ist noch nicht bekannt (zwischen { $low } und { $high })
        *[other] etwa { $right } der { $count } sind richtig (zwischen { $low } und { $high })
     }
-missing-unknown = { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
+missing-unknown =
+    { $checked ->
+        [True] { $found }; wie viele fehlen, ist noch nicht bekannt: dafür weitere prüfen
+       *[other] { $found }; wie viele fehlen, ist noch nicht bekannt: dafür einige prüfen
+    }
 missing =
     { $missing ->
         [0] { $found }, und kaum welche fehlen (höchstens { $high })
@@ -416,17 +437,25 @@ in-numbers = In Zahlen
     .whole = { $intervals } im ganzen Katalog.
     .meaning = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen.
     .unchecked = Genauigkeit ist der Anteil der Treffer, die richtig sind. Vollständigkeit ist der Anteil der richtigen Bilder, die Treffer sind. Die Bereiche gelten in neun von zehn Fällen, wenn die Suche wie andere ist: Noch ist nichts geprüft.
-precision = Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
-recall = Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+precision =
+    { $middle ->
+        [unknown] Genauigkeit zwischen { NUMBER($low, style: "percent") } und { NUMBER($high, style: "percent") }
+       *[other] Genauigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+    }
+recall =
+    { $middle ->
+        [unknown] Vollständigkeit zwischen { NUMBER($low, style: "percent") } und { NUMBER($high, style: "percent") }
+       *[other] Vollständigkeit { NUMBER($middle, style: "percent") } ({ NUMBER($low, style: "percent") } bis { NUMBER($high, style: "percent") })
+    }
 candidates =
     { $count ->
-        [one] 1 Kandidat
-       *[other] { $count } Kandidaten
+        [one] 1 Bild genau verglichen
+       *[other] { $count } Bilder genau verglichen
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Neu schätzen
     .title = Mit den Markierungen seit der letzten Schätzung
-show-cut = Reihenfolge, Schnitt und Zahlen
+show-cut = Reihenfolge, Schnitt, Zahlen
 order = { $order ->
     [review] Durchsehen
    *[unsure] Unsicherste zuerst
@@ -436,11 +465,11 @@ order = { $order ->
        *[unsure] Bilder nahe am Schnitt zuerst
     }
 lean = Wie viele Treffer: weniger und sicherer oder mehr und unsicherer
-    .title = Die Mitte ist die Wahl des Modells
+    .title = In der Mitte schneidet das Modell die Liste
 lean-fewer = Weniger, sicherer
 lean-more = Mehr, unsicherer
 lean-value = { $value ->
-    [0] Wahl des Modells
+    [0] wie das Modell
    *[other] { NUMBER($value, minimumFractionDigits: 1) }
 }
 
@@ -450,7 +479,7 @@ export = Exportieren
     .title = Die Treffer speichern (e)
 export-all = Die Treffer
 export-part = Die Bilder dieses Reiters
-export-boxes = Die Boxen des Modells
+export-boxes = Das trainierte Modell: Boxen über den Codes
 format =
     { $format ->
         [csv] CSV
@@ -560,6 +589,9 @@ large-now =
         [-1] #{ $id } ist als falsch markiert.
        *[0] #{ $id } ist nicht markiert.
     }
+frames = Einzelbilder des Videos
+frame = Einzelbild bei { $time }
+    .title = Dieses Einzelbild zeigen (voriges , und nächstes .)
 no-picture = Kein Bild
 also = Auch
     .label = Auch so etwas
@@ -617,7 +649,7 @@ map-kind =
         [4] sicher
         [3] wahrscheinlich
         [2] Grenzfall
-        [1] kein Treffer, bewertet
+        [1] kein Treffer, aber nah
        *[0] andere, zufällig
     }
 map-like = Mehr davon
@@ -639,7 +671,7 @@ map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitt
 map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
 map-legend = Arten von Punkten
     .title = Diese Punkte zeigen oder ausblenden
-map-drawn = Die Karte zeigt { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
+map-drawn = Die Karte zeigt { $matches } von { $of } Treffern und { $below } von { $ranked } nahen Bildern, die keine Treffer sind{ $others ->
         [0] .
        *[other] , dazu { $rest } von { $others } anderen, zufällig gewählt.
     }
@@ -688,7 +720,10 @@ session-save = In Datei speichern
 session-delete = Löschen
     .label = Löschen: { $title }
 session-deleted = { $title } gelöscht
-session-undelete = rückgängig: { $title } zurückholen
+session-undelete = Wiederherstellen
+    .label = { $title } wiederherstellen
+    .toast = rückgängig: { $title } zurückholen
+sessions-discarded = In der letzten Stunde gelöscht
 session-restored = { $title } wurde wiederhergestellt
 session-renamed = Heißt jetzt { $title }
 session-unnamed = Name entfernt
@@ -705,7 +740,7 @@ keys = Tasten
     .look = Ansehen
     .find = Finden
     .these = + Pfeile
-    .also = Auch <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
+    .also = Dasselbe tun <kbd>y</kbd> und <kbd>Enter</kbd> für richtig, <kbd>n</kbd> für falsch, <kbd>0</kbd> und <kbd>Entf</kbd> für keine Markierung, <kbd>u</kbd> für rückgängig.
 # Was auf einer Taste steht.
 cap =
     { $key ->
@@ -719,6 +754,10 @@ cap =
        *[Escape] Esc
     }
 key-map = die Karte des Ergebnisses
+key-target = { NUMBER($target, style: "percent") } finden: markieren, bis so viele gefunden sind
+key-of-matches = Diese Taste wirkt bei den Treffern
+key-to-matches = Treffer zeigen
+key-of-answer = Diese Taste wirkt nach „Alle finden“
 key-right = als richtig markieren und weiter
 key-wrong = als falsch markieren und weiter
 key-unmark = Markierung entfernen
@@ -726,12 +765,13 @@ key-rest-wrong = den Rest auf dem Bildschirm als falsch markieren
 key-rest-right = den Rest auf dem Bildschirm als richtig markieren
 key-undo = rückgängig
 key-redo = wiederholen
-key-next = zum nächsten Bild
+key-next = zum Bild links, rechts, darüber oder darunter
 key-screen = eine Bildschirmseite weiter oder zurück
 key-ends = zum ersten oder letzten Bild
 key-select = auswählen; oder ziehen
 key-select-none = nichts auswählen
 key-open = groß öffnen; dort zoomt <kbd>z</kbd>
+key-frame = groß, in einem Video: voriges, nächstes Einzelbild
 key-details = alle Details
 key-captions = Beschriftungen
 key-like = mehr davon
