@@ -94,14 +94,13 @@ def find_all(
 
     second_stage: rank by embeddings, else by votes; "linear" needs it. If the broad model gives the answer
     (`breadth.judge`), the second stage ranks the whole catalog, and models that learn from pseudo-labels are trained on
-    that ranking. Otherwise it ranks the items in the boxes. seed: of the learner. where: only its items are in
-    the answer, also of the marked ones. The model, its ranking and its cut are those of the whole catalog, so a filter
-    removes matches and adds none. lean: by votes alone, the list is long enough for this
+    that ranking. Otherwise it ranks the items in the boxes. seed: of the learner. where: only its items are ranked,
+    also of the marked ones; the model learns from all marks. lean: by votes alone, the list is long enough for this
     cut. Raises UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
     if second_stage or model == "linear":
-        boxes, ranking, breadth, stages = _find_by_embeddings(backend, catalog, data, model, seed, timings)
+        boxes, ranking, breadth, stages = _find_by_embeddings(backend, catalog, data, model, seed, where, timings)
     else:
         boxes, ranking = _find_by_votes(backend, catalog, data, model, seed, where, lean, timings)
         breadth, stages = None, "boxes"
@@ -140,12 +139,13 @@ def _find_by_embeddings(
     data: TrainingData,
     model: Model,
     seed: int,
+    where: Bitmap | None,
     timings: dict[str, float],
 ) -> tuple[Boxes | None, Ranking, Breadth | None, str]:
     """Judge the breadth of the idea and rank by embeddings; return also the names of the stages."""
     breadth: Breadth | None = None
     with _timed(timings, "breadth"):
-        view = EmbeddingView(backend, catalog, None)
+        view = EmbeddingView(backend, catalog, where)
         view.weigh_models(data.positives, data.negatives, data.unchecked, data.negative_weight)
         if len(data.negatives) + len(data.unchecked):
             breadth = judge(view, data)
@@ -239,6 +239,7 @@ def _rank_narrowly(view: EmbeddingView, data: TrainingData, boxes: Boxes | None,
         boxes,
         positives=data.positives,
         negatives=data.negatives,
+        where=view.where,
         embeddings=catalog.embeddings,
     )
     return _with_votes(ranking, catalog, boxes)
