@@ -354,6 +354,12 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
             r"ftp://host/photos: expected a path, or an address that begins with file://, s3://",
         ),
         ("s3://key:secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),
+        ("s3://key:a/secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),
+        (
+            "https://host/x.tar?signature=secret",
+            UsageError,
+            r"^https://host/x.tar: expected an address without \? and #",
+        ),
         ("memory://bucket/a.mp4", CatalogFormatError, "expected no video in a store; copy it to a folder"),
         ("memory://bucket/a.png", CatalogFormatError, "give the folder of the picture"),
         ("s3://", UsageError, r"s3://: expected an address such as s3://bucket/photos"),
@@ -441,6 +447,22 @@ def test_a_folder_and_a_tar_of_a_web_server_are_inputs(tmp_path, web):
         assert [upright_size(picture)[0] for picture in shown(catalog, catalog.items(range(4)))] == [12, 13, 14, 15]
 
 
+def test_links_that_sort_the_page_of_a_folder_are_no_files(tmp_path, web):
+    pictures(tmp_path / "web/photos", range(2))
+    links = "".join(f'<a href="{link}">x</a>' for link in ("?C=N;O=D", "?C=S;O=A", "/", "000.png", "001.png"))
+    (tmp_path / "web/photos/index.html").write_text(links)
+    assert ingest(f"{web}/photos", tmp_path / "c", embedder=Pixels()).n == 2
+    assert list(stores.listed(f"{web}/photos")) == ["000.png", "001.png"]
+
+
+def test_markers_of_folders_in_a_bucket_are_no_files(s3):
+    for key in ("in/", "in/sub/", "in/sub/a b#?é%20.png"):
+        s3.call_s3("put_object", Bucket="bucket", Key=key, Body=b"" if key.endswith("/") else b"abc")
+    found = stores.listed("s3://bucket/in")
+    assert list(found) == ["sub/a b#?é%20.png"]
+    assert stores.read(found["sub/a b#?é%20.png"].url, 1, 5) == b"bc"
+
+
 def test_a_web_server_that_sends_no_parts_is_refused(tmp_path, web, monkeypatch):
     monkeypatch.setattr(Files, "ranges", False)
     monkeypatch.setattr(stores, "_BLOCK_BYTES", 1 << 12)
@@ -508,8 +530,15 @@ def test_no_name_leads_out_of_a_named_store(stored, name):
     source = stored.picture_source
     assert picture_of(source, {"id": 0, "image_path": "000.png"}) is not None
     assert picture_of(source, {"id": 0, "image_path": name}) is None
-    moved = {**source, "moved": [{"below": 9, "paths": {"memory://bucket/in/000.png": "memory://bucket/secret.png"}}]}
-    assert picture_of(moved, {"id": 0, "image_path": "000.png"}) is None
+    for secret in (
+        "memory://bucket/secret.png",
+        "memory://bucket/in/../secret.png",
+        "memory://bucket/in/%2e%2e/secret.png",
+    ):
+        moved = {**source, "moved": [{"below": 9, "paths": {"memory://bucket/in/000.png": secret}}]}
+        assert picture_of(moved, {"id": 0, "image_path": "000.png"}) is None
+    outside = {**source, "roots": {"": "memory://bucket/in/.."}}
+    assert picture_of(outside, {"id": 0, "image_path": "secret.png"}) is None
 
 
 def test_a_browser_loads_pictures_of_a_store_of_https_itself_where_that_is_allowed(tmp_path, client):

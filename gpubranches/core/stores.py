@@ -84,8 +84,8 @@ def without_file_scheme(place: str | Path) -> str | Path:
 def checked_url(url: str) -> str:
     """Return an address without slashes at its end.
 
-    Raises UsageError for an unknown scheme, for an address without a bucket or host, and for one with a password, which
-    the catalog would record.
+    Raises UsageError for an unknown scheme, for an address without a bucket or host, and for one with a password or, on
+    the web, a query, which the catalog would record.
     """
     scheme, rest = url.split("://", 1)
     if scheme not in PACKAGES:
@@ -93,18 +93,24 @@ def checked_url(url: str) -> str:
         raise UsageError(f"{url}: expected a path, or an address that begins with {known}")
     if not rest.strip("/"):
         raise UsageError(f"{url}: expected an address such as {scheme}://bucket/photos")
-    if "@" in rest.partition("/")[0] and scheme != "az":
+    first, is_web = rest.partition("/")[0], scheme.startswith("http")
+    has_password = ":" in first and not is_web and not first.startswith("arn:")  # it may hold slashes
+    if ("@" in first and scheme != "az") or has_password:
         raise UsageError(
             f"{scheme}://: expected an address without a name or password, which the catalog would record; give them "
             f"as {PACKAGES[scheme]} reads them, such as by environment variables"
+        )
+    if is_web and ("?" in rest or "#" in rest):
+        raise UsageError(
+            f"{re.split('[?#]', url)[0]}: expected an address without ? and #, because the catalog would record a "
+            "signature behind them; write %3F and %23 where they belong to a name"
         )
     return url.rstrip("/")
 
 
 def name_of(url: str) -> str:
-    """Return the last part of an address, without a query."""
-    path = urlsplit(url).path if url.startswith("http") else url
-    return path.rstrip("/").rpartition("/")[2]
+    """Return the last part of an address."""
+    return url.rstrip("/").rpartition("/")[2]
 
 
 def folder_of(url: str) -> str:
@@ -119,13 +125,15 @@ def joined(folder: str, name: str) -> str | None:
 
 
 def is_within(url: str, folder: str) -> bool:
-    """Return whether an address is a folder, or in it."""
-    return url == folder or url.startswith(f"{folder.rstrip('/')}/")
+    """Return whether an address is a folder, or in it; one with the parts . or .. is not."""
+    inside = url.removeprefix(f"{folder.rstrip('/')}/")
+    return url == folder or (inside != url and joined(folder, inside) is not None)
 
 
 def listed(url: str) -> dict[str, StoredFile]:
-    """Return the files below an address at any depth, by their names in it, ascending; hidden ones are left out.
+    """Return the files below an address at any depth, by their names in it, ascending.
 
+    Hidden files, marks of folders, and links with ? or # on pages of the web are left out.
     Raises StoreError if the store does not answer.
     """
     filesystem = _filesystem(url)
@@ -135,7 +143,8 @@ def listed(url: str) -> dict[str, StoredFile]:
     except DataError:
         return {}
     infos = {path[len(root) + 1 :]: info for path, info in found.items() if path.startswith(f"{root}/")}
-    names = [name for name in sorted(infos) if joined(url, name) and not name.startswith(".") and "/." not in name]
+    hidden = r"(^|/)\.|/$" + ("|[?#]" if url.startswith("http") else "")  # / is a mark of a folder, ? sorts its page
+    names = [name for name in sorted(infos) if joined(url, name) and not re.search(hidden, name)]
     untold = [f"{url}/{name}" for name in names if not isinstance(infos[name].get("size"), int)]
     asked = {file.url: file for file in at_once(stat, untold)}
     return {name: asked.get(place := f"{url}/{name}") or _file(place, infos[name]) for name in names}
