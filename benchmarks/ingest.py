@@ -2,8 +2,9 @@
 
     python -m benchmarks.ingest --rows 10000000 --out benchmarks/results/ingest
 
-One core means the order of work before ingest used several: a segment is read, encoded, ordered and written before the
-next is begun, by one thread. BLAS uses all cores in both. The table gives medians of rounds in turns. The run fails
+One core means the work before ingest used several: a segment is read, encoded, ordered and written before the next is
+begun, by one thread, which scales all rows of a block at a time. BLAS uses all cores there; on all cores, each thread
+that encodes uses BLAS on one. The table gives medians of rounds in turns. The run fails
 unless all files of both catalogs but the manifests are equal. Memory is the largest anonymous memory above that before.
 """
 
@@ -14,13 +15,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from benchmarks.harness.machine import PeakMemory
 from benchmarks.harness.options import whole
@@ -29,7 +31,7 @@ from benchmarks.harness.speed_table import Row, SpeedTable, add_speed_options, w
 from benchmarks.harness.synthetic_catalogs import Clusters
 from gpubranches import Catalog
 from gpubranches.catalog import catalog as catalog_module
-from gpubranches.catalog import segment
+from gpubranches.catalog import segment, segment_rows
 from gpubranches.core import files
 from gpubranches.ingestion import build_catalog
 
@@ -46,9 +48,23 @@ def one_core() -> ExitStack:
 
     stack = ExitStack()
     stack.enter_context(patch.object(segment, "cores", lambda: 1))
+    stack.enter_context(patch.object(segment_rows, "cores", lambda: 1))
+    stack.enter_context(patch.object(segment_rows, "one_thread", nullcontext))
+    stack.enter_context(patch.object(segment_rows, "unit_rows", plain_unit_rows))
     stack.enter_context(patch.object(catalog_module, "one_ahead", in_turn))
     stack.enter_context(patch.object(files, "_LARGE_BYTES", sys.maxsize))
     return stack
+
+
+def plain_unit_rows(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Return what `gpubranches.catalog.codec.unit_rows` returns, by operations on all rows at a time."""
+    wide = rows.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    bad = ~np.isfinite(lengths) | (lengths == 0)
+    wide[bad] = 0
+    lengths[bad] = 1
+    return (wide / lengths[:, None]).astype(np.float16), bad
 
 
 def write_input(path: Path, kind: str, n: int, dims: int) -> None:

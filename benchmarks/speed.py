@@ -52,7 +52,7 @@ def measure_boxes(table: SpeedTable, catalog: Catalog, boxes: Boxes, total: int)
             f"{name}: all of them, against a NumPy column scan",
             lambda: backend.apply(boxes),
             lambda: column_scan(columns, boxes),
-            8,
+            20,
         )
 
 
@@ -71,7 +71,7 @@ def measure_nearest(table: SpeedTable, catalog: Catalog, queries: NDArray[np.uin
                 f"exact top {_NEAREST} over codes, {count} {'query' if count == 1 else 'queries'}, against faiss",
                 partial(scan.search, chosen, _NEAREST, tier="codes"),
                 partial(indexed.search, chosen, _NEAREST, tier="codes"),
-                1,
+                1 if count == 1 else 2,
             )
 
 
@@ -103,7 +103,7 @@ def measure_fast_scan(table: SpeedTable, catalog: Catalog, weights: NDArray[np.f
             f"linear score over {catalog.n:,} x {catalog.D} bits, one thread, against faiss IndexRaBitQFastScan",
             lambda: backend.score(weights, tier="bits", limit=_NEAREST),
             lambda: index.search(weights[None], _NEAREST),
-            1,
+            1.5,
         )
 
 

@@ -129,7 +129,7 @@ def marks_of(page, items):
 
 def watched(context):
     """Open a page that keeps what it asked for and what it complained of."""
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     opened = context.new_page()
     opened.asked, opened.complaints = [], []
     opened.on("request", lambda request: opened.asked.append(request.url))

@@ -120,17 +120,17 @@ GREYS = (10, 60, 110, 160, 210)
 """The colour of each second of a video."""
 
 
-def write_video(path, seconds=5, rate=10, size=(64, 48), codec="mpeg4", shift=0):
-    """Write a video whose colour is that of the second."""
+def write_video(path, seconds=5, rate=10, size=(64, 48), codec="mpeg4", shift=0, greys=GREYS, keyframes=25):
+    """Write a video whose colour is that of the second. keyframes: the number of frames from one to the next."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate)
         stream.width, stream.height = size
-        stream.pix_fmt, stream.gop_size = "yuv420p", 25
+        stream.pix_fmt, stream.gop_size = "yuv420p", keyframes
         for i in range(int(seconds * rate)):
-            grey = GREYS[(i // rate + shift) % len(GREYS)]
+            grey = greys[(i // rate + shift) % len(greys)]
             frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), grey, np.uint8), format="rgb24")
             file.mux(stream.encode(frame))
         file.mux(stream.encode())

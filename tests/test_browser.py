@@ -274,12 +274,12 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
             page.click(f"#right-{item}")
         assert "origin=audit" in request.value.post_data
     wait_for_counts(page, int(marked[0]) + 5, int(marked[1]))
-    page.click("#completeness .how summary")
+    page.click("#show-cut")
     page.click("#estimate")
     page.wait_for_function("t => document.querySelector('#completeness .note').innerText !== t", arg=before)
     page.goto("/matches")
     total = page.inner_text("#heading")
-    page.focus("#lean")
+    page.focus("#lean")  # still shown: the page remembers it
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("t => document.querySelector('#heading').innerText !== t", arg=total)
@@ -597,7 +597,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     page.click("button:has-text('Open the file')")
     page.wait_for_url("**/search?q=violin*")
     wait_for_counts(page, 1, 0)
-    assert page.inner_text("#to-sessions") == "Teapots"
+    assert page.inner_text("#session-name") == "Teapots"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
@@ -650,6 +650,7 @@ def test_a_phone_shows_a_row_of_pictures_and_find_all_at_once(page, labels):
     page.wait_for_selector(".pick:focus")
     tile = page.locator(".tile:focus-within").bounding_box()
     assert tile["y"] + tile["height"] <= bar["y"]  # nothing that has the focus is under the bar
+    page.click("[aria-controls=tools]")
     page.click("summary[aria-label='Options of find all']")
     page.wait_for_selector("#refine .sheet")
     sheet = page.locator("#refine .sheet").bounding_box()

@@ -90,7 +90,7 @@ def test_one_next_step_is_shown_at_a_time_and_it_is_right(page, labels):
     stored(page)
     page.keyboard.press("f")
     page.wait_for_selector("#tab-all[aria-current]")
-    wait_for_primary(page, "suggest")
+    wait_for_primary(page, "next")
     names = page.locator("#steps .button:visible").all_inner_texts()
     assert [" ".join(name.split()) for name in names] == ["Suggest 20", "Check 20", "Export"]
     page.wait_for_selector(".pick:focus")
@@ -107,7 +107,7 @@ def test_one_next_step_is_shown_at_a_time_and_it_is_right(page, labels):
     wait_for_primary(page, "find")
     assert page.inner_text("#find") == "Find all · 1 new mark"
     page.keyboard.press("Control+z")
-    wait_for_primary(page, "suggest")
+    wait_for_primary(page, "next")
     page.goto("/search?q=teapot")
     wait_for_primary(page, "to-matches")
     assert page.complaints == [] or all("404" in text for text in page.complaints)
@@ -193,7 +193,8 @@ def test_review_shows_what_is_unmarked_from_the_cut_at_any_size(page, labels):
 def test_the_slider_of_the_cut_tells_its_number_and_shows_the_border_that_it_moves(page, labels):
     find_teapots(page, labels)
     page.wait_for_selector(".pick:focus")
-    assert page.inner_text("#lean-told") == "model\N{RIGHT SINGLE QUOTATION MARK}s own"
+    page.click("#show-cut")
+    assert page.inner_text("#lean-told") == "as the model cuts"
     page.focus("#lean")
     for _ in range(10):
         page.keyboard.press("ArrowRight")
@@ -357,7 +358,7 @@ def test_on_a_phone_little_is_above_the_pictures_and_the_rest_is_shown_on_demand
     stored(phone)
     phone.tap("#find")
     phone.wait_for_selector("#tab-all[aria-current]")
-    assert phone.locator("#grid").bounding_box()["y"] < 190
+    assert phone.locator("#grid").bounding_box()["y"] < 300
     assert phone.locator("#lean").is_hidden()
     assert violations(phone, "phone-matches") == []
     phone.tap("#show-cut")
@@ -365,6 +366,7 @@ def test_on_a_phone_little_is_above_the_pictures_and_the_rest_is_shown_on_demand
     assert phone.get_attribute("#show-cut", "aria-expanded") == "true"
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(phone, "phone-cut") == []
+    phone.tap("[aria-controls=tools]")
     for opened in ("#view summary", "summary[aria-label='Options of find all']"):
         phone.tap(opened)
         sheet = phone.locator("#bar .menu[open] .sheet").bounding_box()
@@ -428,13 +430,16 @@ def test_the_wrong_mark_is_in_its_corner_and_buttons_leave_the_picture_free(page
     covered = page.evaluate(
         """item => {
         const tile = document.querySelector(`#tile-${item}`);
+        const picture = tile.querySelector(".pick").getBoundingClientRect();
         const parts = [...tile.querySelectorAll(".mark, .link, .caption")].filter((part) => part.checkVisibility());
-        const area = (part) => part.getBoundingClientRect().width * part.getBoundingClientRect().height;
-        return parts.reduce((sum, part) => sum + area(part), 0) / area(tile);
+        const over = (box) => Math.max(0, Math.min(box.bottom, picture.bottom) - Math.max(box.top, picture.top))
+            * Math.max(0, Math.min(box.right, picture.right) - Math.max(box.left, picture.left));
+        return parts.reduce((sum, part) => sum + over(part.getBoundingClientRect()), 0)
+            / (picture.width * picture.height);
     }""",
         item,
     )
-    assert covered < 0.5
+    assert covered < 0.15
 
 
 def test_the_minimal_task_on_the_demo_takes_fourteen_actions(chromium, tmp_path):
@@ -484,6 +489,8 @@ def test_axe_finds_nothing_to_complain_of_on_the_way(page, labels, look):
     find_teapots(page, labels)
     page.wait_for_selector("#tab-all[aria-current]")
     assert violations(page, f"flow-{look}-matches") == []
+    if look == "zoom":
+        page.click("[aria-controls=tools]")
     page.click("summary[aria-label='Options of find all']")
     page.click(".advanced summary")
     assert violations(page, f"flow-{look}-options") == []

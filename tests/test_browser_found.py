@@ -73,7 +73,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     open_tab(page, "sure", by="Shift+Tab")
     page.click(f"#wrong-{shown(page)[-1]}")
     sure = first["Sure"] + 6 - 1  # what was just marked right has joined
-    page.click("#completeness .how summary")
+    page.click("#show-cut")
     page.click("#estimate")
     page.wait_for_selector(f"#heading:has-text('{sure} sure')")
     assert (page.evaluate("document.activeElement.id"), len(shown(page))) == ("estimate", sure)

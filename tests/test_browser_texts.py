@@ -42,7 +42,8 @@ def english(page):
     """Return what the page says in English words that are no German ones."""
     strings = page.evaluate(STRINGS, NOT_OF_THE_PAGE)
     assert len(strings) > 5
-    words = {text: WORD.findall(re.sub(r"\S*/\S*", "", text).lower()) for text in strings}  # without stages and formats
+    said = {text: re.sub(r"\S*/\S*|\bid < \d+", "", text) for text in strings}  # without stages, formats, conditions
+    words = {text: WORD.findall(rest.lower()) for text, rest in said.items()}
     return [text for text in strings if ENGLISH.intersection(words[text])]
 
 

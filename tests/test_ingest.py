@@ -329,6 +329,7 @@ MEASURED = """
 import sys, threading, time
 import gpubranches.ingestion
 gpubranches.catalog.catalog.SEGMENT_ROWS = 60_000
+gpubranches.catalog.segment_rows.ENCODED_ROWS = 2_000  # each thread has a block, whenever it has its turn
 peak = 0
 def watch():
     global peak

@@ -26,6 +26,7 @@ from gpubranches.ingestion.inputs import KINDS
         ("head", 3, "head: expected a text or None, got int"),
         ("quantizer", b"uniform", "quantizer: expected a text or None, got bytes"),
         ("quantizer", "even", "quantizer: expected one of uniform, quantile, got 'even'"),
+        ("frames_at", "cuts", "frames_at: expected times or scenes, got 'cuts'"),
         ("frames_every", 0, "frames_every: expected seconds from 0.01 to 86,400, got 0"),
         ("frames_every", float("nan"), "frames_every: expected seconds from 0.01 to 86,400, got nan"),
         ("pictures", 3, "pictures: expected a path or None, got int"),
@@ -61,12 +62,14 @@ def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # no
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
     )
     flags = "--embedder demo --head pca --dims 8 --quantizer uniform --no-embeddings --strict --batch-size 5"
-    flags += " --frames-every 2 --fit-only"
+    flags += " --frames-every 2 --frames-at scenes --fit-only"
     for more in ([*flags.split(), "--pictures", tmp_path], ["--shard", "2/3", "--codec-from", tmp_path]):
         with pytest.raises(ZeroDivisionError):
             run("ingest", "x", "--out", tmp_path / "c", *more)
     one, other = passed
-    assert one == IngestOptions("demo", "pca", 8, "uniform", False, 2.0, str(tmp_path), True, 5, fit_only=True)
+    assert one == IngestOptions(
+        "demo", "pca", 8, "uniform", False, 2.0, str(tmp_path), True, 5, fit_only=True, frames_at="scenes"
+    )
     assert other == IngestOptions(shard="2/3", codec_from=tmp_path)
     default = IngestOptions()
     for field in dataclasses.fields(default):

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_ingest import vectors
 
+from benchmarks.ingest import plain_unit_rows
 from gpubranches import Catalog
 from gpubranches.catalog import catalog as catalog_module
-from gpubranches.catalog import segment, tiles
+from gpubranches.catalog import codec as codec_module
+from gpubranches.catalog import segment, segment_rows, tiles
 from gpubranches.core import files
 from gpubranches.core.threads import map_ahead, one_ahead
 from gpubranches.errors import DataError
@@ -48,12 +50,14 @@ def test_the_bytes_are_the_same_with_any_number_of_cores(tmp_path, monkeypatch, 
     monkeypatch.setattr(catalog_module, "SEGMENT_ROWS", 9000)
     monkeypatch.setattr(files, "_LARGE_BYTES", 1 << 12)
     monkeypatch.setattr(tiles, "_LEAST_ALONE", 256)
+    monkeypatch.setattr(segment_rows, "ENCODED_ROWS", 1000)
     rows = vectors(20_000)
     rows[76] = np.nan
     table = pa.table({"year": np.arange(20_000)})
     made = []
     for cores in (1, 4):
-        monkeypatch.setattr(segment, "cores", lambda cores=cores: cores)
+        for module in (segment, segment_rows):
+            monkeypatch.setattr(module, "cores", lambda cores=cores: cores)
         catalog = Catalog.from_embeddings(tmp_path / f"c{cores}", rows, metadata=table, head="pca", d=8)
         if not keep:
             catalog.delete(np.arange(0, 20_000, 7))
@@ -62,6 +66,28 @@ def test_the_bytes_are_the_same_with_any_number_of_cores(tmp_path, monkeypatch, 
         made.append({name: data for name, data in content(catalog.path).items() if "manifest" not in name})
     assert made[0].keys() == made[1].keys()
     assert made[0] == made[1]
+
+
+@given(
+    n=st.integers(0, 700),
+    dims=st.integers(1, 67),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_scaled_in_blocks_as_if_whole(n, dims, dtype, seed):
+    rng = np.random.default_rng(seed)
+    rows = (rng.standard_normal((n, dims)) * rng.choice([1e-9, 1, 1e4], (n, 1))).astype(dtype)
+    if n > 9:
+        rows[rng.integers(0, n, 3)] = [[0], [np.nan], [np.inf]]
+    unit, bad = codec_module.unit_rows(rows)
+    expected, bad_rows = plain_unit_rows(rows)
+    assert np.array_equal(unit.view(np.uint16), expected.view(np.uint16))
+    assert np.array_equal(bad, bad_rows)
+
+
+def test_threads_that_encode_share_a_bound_of_memory(monkeypatch):
+    monkeypatch.setattr(segment_rows, "cores", lambda: 64)
+    assert [segment_rows._encoding_threads(dim) for dim in (8, 512, 2048, 10**6)] == [64, 12, 3, 1]
 
 
 def test_results_are_in_order_and_little_ahead():

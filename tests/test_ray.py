@@ -40,7 +40,8 @@ from worlds import World
 from gpubranches import Box, Boxes, Session
 from gpubranches.engines.cpu.backend import CpuBackend
 from gpubranches.engines.sharded import ray_shards
-from gpubranches.engines.sharded.ray_shards import Cluster, open_ray
+from gpubranches.engines.sharded.ray_cluster import Cluster
+from gpubranches.engines.sharded.ray_shards import open_ray
 from gpubranches.errors import BackendUnavailableError, CatalogFormatError, ShardError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -202,7 +203,7 @@ def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, world_of_parts, r
 
 def test_a_cluster_without_room_is_told(cluster, world_of_parts, monkeypatch):
     monkeypatch.setattr(ray_shards, "_PLACE_S", 1.0)
-    monkeypatch.setattr(ray_shards, "_room", lambda nodes, wanted: (2, {"num_cpus": 50, "num_gpus": 0}))
+    monkeypatch.setattr(ray_shards, "room", lambda nodes, wanted: (2, {"num_cpus": 50, "num_gpus": 0}))
     with pytest.raises(ShardError, match=r"expected room for 2 shards of 50 CPUs .*, 0 have started"):
         open_ray(world_of_parts.catalog, Cluster(cluster.address))
 

@@ -364,21 +364,6 @@ def test_a_filter_limits_search_and_refine(session, labels):
         session.search(NAMES[0], where="no_such_column = 1")
 
 
-@pytest.mark.parametrize("options", [{}, {"second_stage": False}, {"model": "linear"}])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_filter_only_removes_matches(session, options, seed):
-    rng = np.random.default_rng(seed)
-    marked = session.catalog.sample_ids(16, rng)  # an idea of several kinds, with a border that is hard to find
-    session.mark(marked[:8], +1)
-    session.mark(marked[8:], -1)
-    whole = session.refine(**options)
-    matched = whole.ids[whole.matched]
-    for where in ("id < 300", "label < 4", "caption = 'kangaroo'"):
-        found = session.refine(where=where, **options)
-        let_in = session.catalog.inside(matched, session.catalog.where(where))
-        assert sorted(found.ids[found.matched]) == sorted(matched[let_in])
-
-
 def test_what_cannot_be_answered_is_refused_with_advice(folder, session):
     with pytest.raises(LabelError, match="at least one item marked right"):
         session.refine()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpubranches import Session, open_backend
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.random_checks import CONFIDENCE, RandomChecks
+from gpubranches.service import target
 from gpubranches.service.target import KINDS
 
 
@@ -56,15 +57,15 @@ def test_a_target_that_is_told_to_be_reached_is_reached(session, world, group):
     begin(session, right, group)
     steps = play(session, right, target=0.9)
     assert {step.kind for step in steps} <= set(KINDS)
-    found = session.ranking.ids[session.ranking.matched]
+    found = session.answer.matches.ids
     assert (steps[-1].kind, steps[-1].checks) == ("reached", 0)
     assert len(steps[-1].ids) == 0
     assert right[found].sum() >= 0.9 * right.sum()
     assert steps[-1].recall[0] >= 0.9
     assert steps[-1].recall == session.recall_alike()
-    checked = session.random_checks()
+    checked, now = session.random_checks(), session.answer.current
     assert checked.right == 0
-    assert checked.wrong >= checked.needed(session.ranking.precision[0] * session.ranking.total, 0.9) > 0
+    assert checked.wrong >= checked.needed(now.precision[0] * now.total, 0.9) > 0
 
 
 def two_unlike_kinds(session, world):
@@ -108,6 +109,43 @@ def test_random_items_do_not_match_and_are_drawn_once(session, world):
     assert checked.outside == len(world[1]) - session.ranking.total - marked
     session.refine_again()
     assert session.random_checks().wrong == 0
+
+
+def test_an_audit_for_recall_has_the_best_items_that_do_not_match(session, world):
+    begin(session, world[1] == 2, 2)
+    ranking = session.ranking
+    marked = np.concatenate([session.positives, session.negatives])
+    below = ranking.ids[~ranking.matched & ~np.isin(ranking.ids, marked)]
+    asked = session.audit(20, recall=0.95)
+    assert len(set(asked.tolist())) == 20
+    assert np.isin(below[:10], asked).all()
+    assert not np.isin(asked, marked).all()
+    assert np.isin(asked, below).sum() > 15
+    drawn = session.found.completeness.drawn
+    certain = dict(zip(drawn.ids.tolist(), drawn.chances.tolist(), strict=True))
+    assert all(certain[item] == pytest.approx(1, abs=1e-3) for item in below[:10].tolist())
+
+
+def test_items_marked_right_since_the_find_all_count_as_found(session, world):
+    right = world[1] == 2
+    begin(session, right, 2, lean=-1.0)
+    missing = session.ranking.ids[~session.ranking.matched & right[session.ranking.ids]]
+    session.mark(missing, +1, origin="audit")
+    assert np.isin(missing, session.answer.matches.ids).all()
+    known = session.found.completeness
+    as_found = known.recall_alike(session.ranking.matched, session.labels.current(), session.labels.audited())
+    assert as_found[1] < session.recall_alike()[1]
+
+
+def test_suggestions_and_audits_take_turns_while_the_answer_falls_short(session, world, monkeypatch):
+    right = world[1] == 3
+    begin(session, right, 3)
+    monkeypatch.setattr(target, "_short_of", lambda *_: True)
+    monkeypatch.setattr(target, "_reached", lambda *_: False)
+    steps = play(session, right, most=4, count=5)
+    assert [step.kind for step in steps] == ["suggestion", "audit", "suggestion", "audit"]
+    assert (session.count_marked("suggestion", "border"), session.count_marked("audit")) == (10, 10)
+    assert session.count_marked("user") == 20
 
 
 @given(st.integers(1, 10**8), st.floats(0, 1e6), st.floats(0.01, 0.999))

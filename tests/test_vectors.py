@@ -40,6 +40,34 @@ def test_at_least32_and_at_most32_compare_bytes():
         assert bits_of(most(BYTES, 5, np.uint8(bound)), 64) == [*(rows <= bound).tolist(), *[False] * 32]
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (1, 3), (2, 2)])
+def test_box_rows128_tests_all_ranges_of_a_box(start, stop):
+    run = compiled(vectors.box_rows128)
+    stride = 700
+    features, low, high = np.int16([4, 0, 3, 1]), np.uint8([0, 30, 255, 128]), np.uint8([255, 210, 255, 250])
+    codes = RNG.integers(0, 256, 5 * stride, dtype=np.uint8)
+    codes[3 * stride :: 2] = 255
+    rows = codes.reshape(5, stride)[features[start:stop], 9 : 9 + 128]
+    inside = (rows >= low[start:stop, None]) & (rows <= high[start:stop, None])
+    words = run(codes, 9, stride, features, low, high, start, stop)
+    assert [bit for word in words for bit in bits_of(word, 64)] == inside.all(axis=0).tolist()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (1, 2), (2, 2)])
+def test_box_zones32_compares_the_bounds_of_zones(start, stop):
+    run = compiled(vectors.box_zones32)
+    features, low, high = np.int16([5, 0, 2]), np.uint8([90, 0, 40]), np.uint8([160, 255, 255])
+    zones = np.sort(RNG.integers(0, 256, (2, 6, 32), dtype=np.uint8), axis=0)
+    zones[:, 5, 0], zones[:, 5, 1] = (90, 160), (89, 161)
+    smallest, largest = zones[:, features[start:stop]]
+    least, most = low[start:stop, None], high[start:stop, None]
+    flat = np.concatenate([np.zeros(7, np.uint8), zones.reshape(-1)])
+    touched, whole = run(flat, 7, 6, features, low, high, start, stop)
+    assert bits_of(touched, 32) == ((smallest <= most) & (largest >= least)).all(axis=0).tolist()
+    assert bits_of(whole, 32) == ((smallest >= least) & (largest <= most)).all(axis=0).tolist()
+    assert touched >> 32 == whole >> 32 == 0
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_reach64_compares_numbers(dtype):
     run = compiled(vectors.reach64)

@@ -169,7 +169,7 @@ def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> Ta
     while True:
         step = session.next(TARGET)
         marks = len(session.positives) + len(session.negatives)
-        recall = truth(labelled, session.last_answer().ranking, draw.right)["recall"]
+        recall = truth(labelled, session.last_answer().listed, draw.right)["recall"]
         first = marks if first is None and recall >= TARGET else first
         if step.checks is not None and alike is None:
             alike = Told(marks, 0, recall)

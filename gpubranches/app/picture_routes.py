@@ -12,12 +12,15 @@ from gpubranches.app.app_context import service, thumbnails
 from gpubranches.app.export_routes import send_original
 from gpubranches.app.language import texts
 from gpubranches.app.request_values import session_id
-from gpubranches.app.views import shortened
+from gpubranches.app.views import shortened, tile
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.thumbnails import version
+from gpubranches.service.video_frames import frames_around
 from gpubranches.service.wording import caption
 
 THUMBNAIL_SIZES = {"small": 320, "large": 1280}
+FRAMES_EACH_SIDE = 4
+MOST_ID = 2**62
 
 routes = Blueprint("pictures", __name__)
 
@@ -64,6 +67,14 @@ def details(item: int) -> Response:
     if row is None:
         raise NotFound(f"there is no item {item}")
     return make_response(render_template("_details.html", item=row, caption=shortened(caption(texts(), row))))
+
+
+@routes.get("/items/<int:item>/frames")
+def frames(item: int) -> Response:
+    """Show a frame of a video among those before and after it; an empty answer for an item that is no frame."""
+    found = frames_around(service().catalog, item, FRAMES_EACH_SIDE) if item < MOST_ID else []
+    shown = [tile(row, 0, "") for row in found]
+    return make_response(render_template("_frames.html", frames=shown, item=item) if shown else "")
 
 
 @routes.post("/pictures")

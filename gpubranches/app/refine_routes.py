@@ -200,11 +200,11 @@ def _unfound(state: SessionState) -> View:
     return replace(view, heading=t("unfound.forgotten"), note=t("unfound.kept"), again=t("find-again"))
 
 
-def _show_proposal(proposal: Proposal, note: str) -> Response:
+def _show_proposal(proposal: Proposal, note: str, step: bool = False) -> Response:
     state, shown = proposal.state, tiles(proposal.state, proposal.ids)
     kind = _KINDS[proposal.origin]
     heading = t("to-check", count=len(shown)) if kind == "audit" else t("to-mark", count=len(shown))
-    view = View(kind, heading, note, shown, len(shown), origin=proposal.origin, where=state.found_where)
+    view = View(kind, heading, note, shown, len(shown), origin=proposal.origin, where=state.found_where, step=step)
     return show(state, view)
 
 
@@ -213,7 +213,7 @@ def _show_step(found: NextStep) -> Response:
     step, note = found.step, step_in_words(texts(), found.step, TARGET)
     if step.done:
         return show(found.state, replace(_part(found.state, Listing("all")), note=note))
-    return _show_proposal(Proposal(found.state, step.ids, step.kind), note)
+    return _show_proposal(Proposal(found.state, step.ids, step.kind), note, step=True)
 
 
 def _pushed(response: Response, path: str) -> Response:

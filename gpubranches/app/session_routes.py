@@ -51,8 +51,9 @@ def unpack() -> Response:
 
 @routes.post("/sessions/<name>/open")
 def resume(name: str) -> Response:
-    """Continue an earlier session."""
-    return _go(_known(name).session)
+    """Continue an earlier session: at its matches if it has any, else at its last query."""
+    record = _known(name)
+    return _go(record.session, "" if record.matches is None else "/matches")
 
 
 @routes.post("/sessions/<name>/copy")

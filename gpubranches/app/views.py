@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpubranches.app.app_context import remote_pictures, service
 from gpubranches.app.language import texts
 from gpubranches.catalog.pictures.decoding import MAX_SIDE, upright_size
+from gpubranches.catalog.pictures.frames import clock
 from gpubranches.catalog.pictures.image_files import Picture as StoredPicture
 from gpubranches.errors import DataError
 from gpubranches.retrieval.queries import Item, Picture, Words, WrittenTerm, written_terms
@@ -32,7 +33,7 @@ class Tile:
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
     picture's width by its height; remote: the address of a picture on another site, if that is allowed and there is
-    none here; source: the address that it came from; "" for none.
+    none here; source: the address that it came from; "" for none. time: that of a frame in its video, "" for others.
     """
 
     id: int
@@ -43,6 +44,7 @@ class Tile:
     ratio: float = 1.0
     remote: str = ""
     source: str = ""
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ class View:
     """One page of a list of items.
 
     kind: the route that made it; total: how many items the list has; address: of the list, whose pages differ by
-    `offset`; offset: of this page; query: the text of the search field; origin: what to mark its items with; where: the
-    filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label of a
-    button that finds all, "" for no button; how: what answered a query, and took_ms its time.
+    `offset`; offset: of this page; query: the text of the search field; origin: what to mark its items with; where:
+    the filter; terms: those of the query, if there are several or pictures; listing: of an answer; again: the label
+    of a button that finds all, "" for no button; step: whether it is a step towards a target of completeness; how:
+    what answered a query, and took_ms its time.
     """
 
     kind: str
@@ -106,6 +109,7 @@ class View:
     terms: tuple[Chip, ...] = ()
     listing: Listing = Listing()
     again: str = ""
+    step: bool = False
     how: str = ""
     took_ms: float = 0.0
 
@@ -140,7 +144,9 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     remote = source if remote_pictures() and not named else ""
     at_hand = picture is not None and named and isinstance(picture.path, Path)  # a store would answer too late
     ratio = _ratio(picture, named) if at_hand else _told_ratio(item)
-    return Tile(int(item["id"]), shortened(caption(texts(), item)), mark, figure, named, ratio, remote, source)
+    words = shortened(caption(texts(), item))
+    time = "" if picture is None or picture.seconds is None else clock(picture.seconds)
+    return Tile(int(item["id"]), words, mark, figure, named, ratio, remote, source, time)
 
 
 def chips(text: str) -> tuple[Chip, ...]:

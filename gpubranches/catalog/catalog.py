@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import atomic_folder, require_text
 from gpubranches.core.threads import one_ahead
 from gpubranches.encoders import Embedder, open_embedder
+from gpubranches.encoders.joint import part_dims
 from gpubranches.encoders.quantizers import ScalarQuantizer, SignQuantizer, require_dims
 from gpubranches.errors import DataError, UsageError
 
@@ -51,7 +52,7 @@ class Catalog(CatalogWriter):
         embeddings: ArrayLike,
         *,
         metadata: Any = None,
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | str | Sequence[str] | None = None,
         head: str | None = None,
         d: int = 32,
         quantizer: str | None = None,
@@ -70,7 +71,7 @@ class Catalog(CatalogWriter):
         """
         folder, source = Path(path), EmbeddingArray(embeddings, metadata, pictures)
         require_text(folder)
-        opened = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        opened = open_embedder(embedder) if isinstance(embedder, Sequence) else embedder
         with atomic_folder(folder) as partial:
             catalog = cls.create_for(
                 partial,
@@ -133,6 +134,7 @@ class Catalog(CatalogWriter):
             head=codec.head.to_bytes(),
             text_mean=None if embedder is None else embedder.text_mean,
             embedder="" if embedder is None else embedder.spec,
+            parts=part_dims(embedder),
             source=origin,
             listing=listing,
             keep_embeddings=keep_embeddings,

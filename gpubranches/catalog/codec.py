@@ -20,6 +20,8 @@ FIT_ROWS = 100_000
 """Rows, evenly spaced, on which head and quantizers are fitted."""
 FEW_ROWS = 1000
 """The least number of items for which the quantizer by quantiles is the default."""
+_UNIT_ROWS = 256
+"""Rows that are scaled at a time, few enough to stay in the cache of a core."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,17 @@ def require_decoder(head: Head | None, spec: str | None) -> None:
 
 def unit_rows(rows: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Return rows scaled to unit length, (n, D) float16, and which rows are zero or not finite, (n,) bool."""
-    wide = rows.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = ~np.isfinite(lengths) | (lengths == 0)
-    wide[bad] = 0
-    lengths[bad] = 1
-    return (wide / lengths[:, None]).astype(np.float16), bad
+    unit, bad = np.empty(rows.shape, np.float16), np.empty(len(rows), np.bool_)
+    buffer = np.empty((min(len(rows), _UNIT_ROWS), rows.shape[1]), np.float32)
+    for start in range(0, len(rows), _UNIT_ROWS):
+        at = slice(start, start + _UNIT_ROWS)
+        wide = buffer[: len(rows) - start]
+        wide[:] = rows[at]
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        bad[at] = ~np.isfinite(lengths) | (lengths == 0)
+        wide[bad[at]] = 0
+        lengths[bad[at]] = 1
+        wide /= lengths[:, None]
+        unit[at] = wide
+    return unit, bad

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.tables import cast, json_rows, unify_schemas
+from gpubranches.catalog.metadata.tables import ParquetFile, cast, json_rows, unify_schemas
 from gpubranches.catalog.segment import StoredTable
 from gpubranches.catalog.storage import RESTORE
 from gpubranches.errors import CatalogFormatError, GpuBranchesError
@@ -26,11 +25,11 @@ _GROUPS_AT_ONCE = 32
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[pq.ParquetFile]:
+def opened(source: Source) -> Iterator[ParquetFile]:
     """Open a Parquet file. Raises CatalogFormatError with its name for any error of reading in the block."""
     path = source if isinstance(source, Path) else source.path
     try:
-        with pq.ParquetFile(source if isinstance(source, Path) else source.open()) as file:
+        with ParquetFile(source if isinstance(source, Path) else source.open()) as file:
             if file.schema_arrow.field("id").type != pa.int64():
                 raise ValueError(f"id: expected int64, got {file.schema_arrow.field('id').type}")
             yield file

@@ -42,11 +42,12 @@ def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
     Raises CatalogFormatError if the file is damaged or is not a valid listing.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gpubranches.catalog.metadata.tables import read_parquet
 
     content = read_content(path, entry)
     try:
-        table = pq.read_table(pa.BufferReader(content)).cast(listing_schema())
+        table = read_parquet(pa.BufferReader(content)).cast(listing_schema())
         if any(table[name].null_count for name in table.column_names if name != "digest"):
             raise ValueError("a value is missing")
         if len(table) and table["beside"][0].as_py():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def new_manifest(
     files: dict[str, Any],
     keep_embeddings: bool = True,
     next_id: int = 0,
+    parts: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return the manifest of an empty catalog; see Catalog.create."""
     return {
@@ -53,6 +54,7 @@ def new_manifest(
         "segments": [],
         "deleted": None,
         **({} if keep_embeddings else {"keeps_embeddings": False}),
+        **({"parts": list(parts)} if parts else {}),
     }
 
 
@@ -162,11 +164,12 @@ _SPACE = {field.name for field in fields(EmbeddingSpace)}
 
 def _is_move(value: object) -> bool:
     if isinstance(value, dict):
-        return _has(value, _RENAMING)
+        return _has({"from": 0, **value}, _RENAMING)
     return _is_list(value, _is_path) and isinstance(value, list) and len(value) == 2
 
 
 _RENAMING: dict[str, Check] = {
+    "from": _whole(0, _MOST_ID),
     "below": _whole(0, _MOST_ID),
     "paths": lambda value: isinstance(value, dict) and all(_is_path(path) for pair in value.items() for path in pair),
 }
@@ -182,6 +185,7 @@ _SOURCE: dict[str, Check] = {
     "appends": lambda value: _is_list(value, lambda one: isinstance(one, dict)),
     "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
     "moved": lambda value: _is_list(value, _is_move),
+    "removed": lambda value: _is_list(value, lambda one: _is_list(one, _whole(0, _MOST_ID)) and len(one) == 2),
     "made_with": lambda value: isinstance(value, dict),
 }
 _MANIFEST: dict[str, Check] = {
@@ -199,8 +203,9 @@ _MANIFEST: dict[str, Check] = {
     "segments": lambda value: isinstance(value, list) and all(_has(one, _SEGMENT) for one in value),
     "deleted": lambda value: value is None or _has(value, {**_ENTRY, "name": _text(r"deleted-\d+\.bitmap")}),
     "keeps_embeddings": lambda value: isinstance(value, bool),
+    "parts": lambda value: _is_list(value, _whole(1, MAX_BITS)) and len(value) > 1,
 }
-_OPTIONAL = {"keeps_embeddings"}
+_OPTIONAL = {"keeps_embeddings", "parts"}
 
 
 def _problem(manifest: dict[str, Any]) -> str:
@@ -212,6 +217,8 @@ def _problem(manifest: dict[str, Any]) -> str:
             return f"{name}: expected a value of another type or range, got {_short(manifest[name])}"
     if manifest["n_bits"] != -(-manifest["D"] // 32) * 32:
         return f"n_bits: expected D = {manifest['D']} rounded up to a multiple of 32, got {manifest['n_bits']}"
+    if "parts" in manifest and sum(manifest["parts"]) != manifest["D"]:
+        return f"parts: expected dims that sum to D = {manifest['D']}, got {_short(manifest['parts'])}"
     others = manifest["files"].keys() - listings(manifest).keys()
     if file_of(manifest, "constants") is None or len(others) > 2:
         return f"files: expected constants and at most one head, got {_short(list(manifest['files']))}"

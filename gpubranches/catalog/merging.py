@@ -44,6 +44,7 @@ def merge_into(folder: Path, paths: Sequence[Path], report: Callable[[int, int],
         d=first["d"],
         signs=parts[0].statistics.signs,
         embedder=first["embedder"],
+        parts=first.get("parts", ()),
         source=source,
         files={},
         keep_embeddings=first.get("keeps_embeddings", True),
@@ -185,7 +186,7 @@ def _source(parts: Sequence[Snapshot]) -> tuple[dict[str, Any], dict[str, bytes]
                     f"{_place(part)}: expected its pictures in {roots[name]}, as those of another part, got {root}; "
                     "append the input of one part to the other"
                 )
-        for moves in ("moved", "appends"):
+        for moves in ("moved", "removed", "appends"):
             for entry in own.get(moves, []):
                 if entry not in source.setdefault(moves, []):
                     source[moves].append(entry)

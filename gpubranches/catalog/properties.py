@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,14 @@ class CatalogProperties(ABC):
 
     @property
     def embedder(self) -> str:
-        """The spec that opens the embedder, "" for none."""
+        """The spec that opens the embedder, "" for none; of two models the JSON list of their specs."""
         return str(self.snapshot.manifest["embedder"])
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """The dims of each model in an embedding: two slices for two models, else one."""
+        ends = np.cumsum([0, *self.snapshot.manifest.get("parts", [self.D])]).tolist()
+        return tuple(slice(start, stop) for start, stop in pairwise(ends))
 
     @property
     def source(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, pack_bi
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.files import require_text
 from gpubranches.core.single_flight import SingleFlightCache
+from gpubranches.encoders.joint import split
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class CatalogReader(CatalogProperties):
     def info(self) -> dict[str, Any]:
         """Return counts, dims, tiers, space and bytes of the catalog, as JSON."""
         with self.pinned() as snapshot:
+            specs = split(self.embedder)
             tiers = {"codes": True, "bits": self.has_bits, "embeddings": self.stores_embeddings}
             return {
                 "path": str(self.path),
@@ -295,7 +297,8 @@ class CatalogReader(CatalogProperties):
                 "tiers": [tier for tier, there in tiers.items() if there],
                 "embeddings": "stored" if self.stores_embeddings else "decoded" if self.has_embeddings else "none",
                 "columns": self.columns if snapshot.item_tables else [],
-                "embedder": self.embedder,
+                "embedder": specs[0] if len(specs) == 1 else specs,
+                **({"parts": [part.stop - part.start for part in self.parts]} if len(specs) > 1 else {}),
                 "space": self.space.to_json(),
                 "segments": len(self.segments),
                 "generation": self.generation,

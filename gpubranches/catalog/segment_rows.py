@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gpubranches.catalog.codec import Codec, unit_rows
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.catalog.segment import MOST_IDS, SEGMENT_ROWS, Rows, Segment, StoredTable
 from gpubranches.catalog.snapshot import Snapshot
+from gpubranches.core.threads import cores, map_ahead, one_thread
 from gpubranches.encoders.quantizers import SignQuantizer
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 ENCODED_ROWS = 16_384
 """Rows that are encoded at a time: the last bit of a vector may depend on it."""
+_ENCODING_BYTES = 1 << 31
+"""The most memory for blocks that are encoded at the same time."""
 Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """Function of embeddings, (m, D) float32, to codes, (m, d) uint8."""
 
@@ -67,7 +71,8 @@ def encoded_rows(
     codes = np.zeros((stop - start, source.dim if codec is None else codec.head.d), np.uint8)
     bits = np.zeros((stop - start, 0 if signs is None else signs.n_bits // 8), np.uint8)
     scales = np.zeros(stop - start, np.float16)
-    for first in range(start, stop, ENCODED_ROWS):
+
+    def encode(first: int) -> int:
         rows = np.arange(first, min(first + ENCODED_ROWS, stop))
         at = slice(first - start, rows[-1] + 1 - start)
         if codec is None or signs is None:
@@ -78,7 +83,12 @@ def encoded_rows(
             wide = unit.astype(np.float32)
             codes[at] = codec.encode(wide)
             bits[at], scales[at] = signs.encode(wide)
-        report(int(rows[-1]) + 1)
+        return int(rows[-1]) + 1
+
+    firsts = range(start, stop, ENCODED_ROWS)
+    with nullcontext() if codec is None else one_thread():
+        for done in map_ahead(encode, firsts, 1 if codec is None else _encoding_threads(source.dim)):
+            report(done)
     kept = np.flatnonzero(good)
 
     def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -95,6 +105,12 @@ def encoded_rows(
         embeddings=None if signs is None else embeddings,
         items=items if items is not None and items.num_columns else None,
     ), errors
+
+
+def _encoding_threads(dim: int) -> int:
+    """Return the number of threads that encode: all cores, or as many as have memory for a block each."""
+    block_bytes = 20 * ENCODED_ROWS * dim  # the rows in float16, and four copies of them in float32 at the same time
+    return max(1, min(cores(), _ENCODING_BYTES // block_bytes))
 
 
 def _errors(

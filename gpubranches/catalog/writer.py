@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -58,6 +58,7 @@ class CatalogWriter(CatalogReader):
         head: bytes | None = None,
         text_mean: NDArray[np.float32] | None = None,
         embedder: str = "",
+        parts: Sequence[int] = (),
         source: dict[str, Any] | None = None,
         listing: tuple[str, bytes] | None = None,
         keep_embeddings: bool = True,
@@ -67,8 +68,9 @@ class CatalogWriter(CatalogReader):
 
         d: code dims, a multiple of 4 up to 1,024; signs, scalar: the fitted quantizers; head: the bytes of
         head.safetensors; text_mean: (D,) float32, the mean of text embeddings; embedder: the spec that opens the
-        embedder; source: JSON that describes the inputs; listing: see `set_source`. keep_embeddings: False to store
-        none, for a head that decodes them from the codes. next_id: the first id.
+        embedder; parts: the dims of each model if there are two; source: JSON that describes the inputs; listing: see
+        `set_source`. keep_embeddings: False to store none, for a head that decodes them from the codes. next_id: the
+        first id.
         """
         folder = Path(path)
         require_code_dims(d)
@@ -83,6 +85,7 @@ class CatalogWriter(CatalogReader):
                 d=d,
                 signs=signs,
                 embedder=embedder,
+                parts=parts,
                 source=source or {},
                 files=files,
                 keep_embeddings=keep_embeddings,
@@ -116,6 +119,7 @@ class CatalogWriter(CatalogReader):
                 head=None if head is None else read_content(head, manifest["files"][head.name]),
                 text_mean=snapshot.statistics.text_mean,
                 embedder=model.embedder,
+                parts=snapshot.manifest.get("parts", ()),
                 source=source,
                 listing=listing,
                 keep_embeddings=model.keeps_embeddings,
@@ -207,15 +211,20 @@ class CatalogWriter(CatalogReader):
         elif bits is not None or scales is not None:
             raise UsageError("bits: the catalog was created without sign bits; create it with a SignQuantizer")
 
-    def delete(self, ids: ArrayLike) -> int:
-        """Delete items; return how many. Unknown or deleted ids raise UsageError and nothing is deleted."""
+    def delete(self, ids: ArrayLike, source: dict[str, Any] | None = None) -> int:
+        """Delete items; return how many. Unknown or deleted ids raise UsageError and nothing is deleted.
+
+        source: replaces the JSON that describes the inputs in the same commit; None: it stays.
+        """
         with self.writing(), disk_errors(self.path):
             positions = np.unique(self.positions(as_ids(ids)))
-            if len(positions) == 0:
-                return 0
-            flags = self.snapshot.deleted_flags()
-            flags[positions] = True
-            self._commit(flags)
+            entries: dict[str, Any] = {} if source is None else {"source": source}
+            if len(positions):
+                flags = self.snapshot.deleted_flags()
+                flags[positions] = True
+                self._commit(flags, **entries)
+            elif entries:
+                self._commit(**entries)
             return len(positions)
 
     def set_source(self, source: dict[str, Any], listing: tuple[str, bytes] | None = None) -> None:

@@ -18,8 +18,9 @@ from gpubranches.cli.options import (
     progress_bar,
 )
 from gpubranches.encoders.quantizers import QUANTIZERS
+from gpubranches.errors import UsageError
 from gpubranches.ingestion.inputs import KINDS
-from gpubranches.ingestion.options import DIMS, FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.options import DIMS, FRAMES_AT, FRAMES_EVERY_S, IngestOptions
 
 if TYPE_CHECKING:
     from gpubranches.ingestion import IngestReport, SyncReport
@@ -63,6 +64,13 @@ _codec_options = (
         metavar="SECONDS",
         type=click.FloatRange(0.01, 86_400),
         help="The time between two frames of a video.",
+    ),
+    click.option(
+        "--frames-at",
+        default=FRAMES_AT[0],
+        show_default=True,
+        type=click.Choice(FRAMES_AT),
+        help="The frames of a video: at even times, or at scene changes and every SECONDS of a longer scene.",
     ),
     click.option(
         "--no-embeddings",
@@ -110,18 +118,59 @@ _input_options = (
 @inputs_argument
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The catalog to make.")
 @as_object("options", IngestOptions, embedder_option, *_codec_options, *_input_options)
+@click.option(
+    "--cluster",
+    metavar="HOST:PORT",
+    help="Make shards on a Ray cluster, in the folder of --out; this machine must be one of its nodes.",
+)
+@click.option(
+    "--shards", type=click.IntRange(1), help="Number of shards on the cluster; by default one a node or card."
+)
+@click.option("--gpus", metavar="N|all", help="Number of cards to use on the cluster; without it, CPUs are used.")
 @json_option
-def ingest(inputs: tuple[str, ...], out: Path, options: IngestOptions, as_json: bool) -> None:
+def ingest(
+    inputs: tuple[str, ...],
+    out: Path,
+    options: IngestOptions,
+    cluster: str | None,
+    shards: int | None,
+    gpus: str | None,
+    as_json: bool,
+) -> None:
     """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
     """
+    if cluster is not None:
+        _ingest_on_cluster(inputs, out, cluster, options, shards, gpus, as_json)
+        return
+    if shards is not None or gpus is not None:
+        raise UsageError("ingest: expected --shards and --gpus with --cluster, got them alone; leave them out")
     from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
         report = build_catalog(inputs, out, options, progress=progress)
     _print_report(out, report, as_json, fitted=options.fit_only)
+
+
+def _ingest_on_cluster(
+    inputs: tuple[str, ...],
+    out: Path,
+    cluster: str,
+    options: IngestOptions,
+    shards: int | None,
+    gpus: str | None,
+    as_json: bool,
+) -> None:
+    from gpubranches.ingestion.on_cluster import ingest_on_cluster
+
+    cards = int(gpus) if gpus is not None and gpus.isdecimal() else gpus
+    with progress_bar() as progress:
+        report = ingest_on_cluster(inputs, out, cluster, options, shards=shards, gpus=cards, progress=progress)
+    _print_report(out, report, as_json)
+    if not as_json:
+        click.echo(f"Join the shards by `gpubranches merge CATALOG {out}/shard-*`.")
 
 
 @click.command()

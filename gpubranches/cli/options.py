@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
-    from gpubranches.engines.sharded.ray_shards import Cluster
+    from gpubranches.engines.sharded.ray_cluster import Cluster
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -79,10 +79,26 @@ where_option = click.option(
     "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
 )
 _EMBEDDERS = "open_clip:MODEL/TAG, transformers:ORG/NAME, onnx:FOLDER, demo and others; see docs/encoders.md"
-embedder_option = click.option("--embedder", metavar="SPEC", help=f"The model of texts and images: {_EMBEDDERS}.")
+
+
+def _joined_specs(_: click.Context, option: click.Parameter, specs: tuple[str, ...]) -> str | None:
+    from gpubranches.encoders.joint import joined
+
+    return joined(specs) if specs else None
+
+
+embedder_option = click.option(
+    "--embedder",
+    metavar="SPEC",
+    multiple=True,
+    callback=_joined_specs,
+    help=f"The model of texts and images, or each of two: {_EMBEDDERS}.",
+)
 own_embedder_option = click.option(
     "--embedder",
     metavar="SPEC",
+    multiple=True,
+    callback=_joined_specs,
     help=f"The model of texts and images, by default the one the catalog was made with: {_EMBEDDERS}.",
 )
 backend_option = click.option(

@@ -65,7 +65,7 @@ class ServedSource(Source):
         """Yield the open backend. Raises UsageError for options of another backend."""
         chosen = None
         if self.backend == "ray":
-            from gpubranches.engines.sharded.ray_shards import Cluster
+            from gpubranches.engines.sharded.ray_cluster import Cluster
 
             gpus = int(self.gpus) if self.gpus is not None and self.gpus.isdecimal() else self.gpus
             chosen = Cluster(self.cluster, gpus, self.shards)

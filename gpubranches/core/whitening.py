@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -31,12 +32,14 @@ class Whitening:
     uses the statistics of the whole catalog, not of the marks alone (Hariharan, Malik and Ramanan, Discriminative
     Decorrelation for Clustering and Classification, ECCV 2012). With C the covariance of differences between items that
     belong together, the cosine of two z measures whether the items belong together (relevant component analysis;
-    Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions using Equivalence Relations, ICML 2003). After
-    `fit`: matrix_ (D, D) float32, symmetric.
+    Bar-Hillel, Hertz, Shental and Weinshall, Learning Distance Functions using Equivalence Relations, ICML 2003).
+    parts: the dims of embeddings by several models; each part is whitened by its own covariance. After `fit`: matrix_
+    (D, D) float32, symmetric unless `scaled`.
     """
 
-    def __init__(self, *, shrinkage: float = 1.0):
+    def __init__(self, *, shrinkage: float = 1.0, parts: Sequence[slice] = (slice(None),)):
         self.shrinkage = shrinkage
+        self.parts = parts
 
     def fit(self, centred: NDArray[np.float32], differences: NDArray[np.float32] | None = None) -> Self:
         """Learn from centred embeddings, (n, D) float32. Returns self.
@@ -48,6 +51,18 @@ class Whitening:
             raise UsageError(f"expected rows to learn from and shrinkage > 0, got {centred.shape} and {self.shrinkage}")
         if differences is not None:
             check_array(differences, "differences", dtype=np.float32, shape=(None, centred.shape[1]), finite=True)
+        matrices = [
+            self._fit_part(centred[:, part], None if differences is None else differences[:, part])
+            for part in self.parts
+        ]
+        self.matrix_ = matrices[0]
+        if len(matrices) > 1:
+            self.matrix_ = np.zeros((centred.shape[1], centred.shape[1]), np.float32)
+            for part, matrix in zip(self.parts, matrices, strict=True):
+                self.matrix_[part, part] = matrix
+        return self
+
+    def _fit_part(self, centred: NDArray[np.float32], differences: NDArray[np.float32] | None) -> NDArray[np.float32]:
         with one_thread():
             moment = _second_moment(centred)
             values, vectors = np.linalg.eigh(moment if differences is None else _second_moment(differences))
@@ -55,8 +70,8 @@ class Whitening:
             scales = 1 / np.sqrt(values + self.shrinkage * max(float(values.mean()), 1e-12))
             lengths = ((vectors.T @ moment) * vectors.T).sum(axis=1)
             scales *= np.sqrt(max(float(lengths.sum()), 1e-12) / max(float(scales**2 @ lengths), 1e-12))
-            self.matrix_ = ((vectors * scales) @ vectors.T).astype(np.float32)
-        return self
+            matrix: NDArray[np.float32] = ((vectors * scales) @ vectors.T).astype(np.float32)
+        return matrix
 
     def transform(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return z, (n, D) float32, of centred embeddings. Weights w over z are weights matrix_ @ w over x."""
@@ -65,6 +80,12 @@ class Whitening:
         check_array(centred, "centred", dtype=np.float32, shape=(None, len(self.matrix_)), finite=True)
         turned: NDArray[np.float32] = centred @ self.matrix_
         return turned
+
+    def scaled(self, scales: NDArray[np.float32]) -> Whitening:
+        """Return this whitening followed by a scale for each dim, (D,) float32."""
+        found = Whitening(shrinkage=self.shrinkage, parts=self.parts)
+        found.matrix_ = self.matrix_ * scales
+        return found
 
 
 def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening:
@@ -79,7 +100,7 @@ def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening
     whitening = start
     for _ in range(ROUNDS):
         nearest = _nearest(whitening.transform(centred))
-        whitening = Whitening(shrinkage=_LOCAL_SHRINKAGE).fit(centred, centred - centred[nearest])
+        whitening = Whitening(shrinkage=_LOCAL_SHRINKAGE, parts=start.parts).fit(centred, centred - centred[nearest])
     return whitening
 
 

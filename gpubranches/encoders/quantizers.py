@@ -167,11 +167,12 @@ class SignQuantizer:
         self._fitted()
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, len(self.mean_)), finite=True)
         rotated = (embeddings - self.mean_) @ self.rotation_.T
-        absolute = np.abs(rotated).sum(axis=1)
+        bits = np.packbits(rotated > 0, axis=1, bitorder="little")
         squared = np.einsum("ij,ij->i", rotated, rotated)
+        absolute = np.abs(rotated, out=rotated).sum(axis=1)
         scales = np.divide(squared, absolute, out=np.zeros_like(absolute), where=absolute > 0)
         largest = np.float32(np.finfo(np.float16).max)
-        return np.packbits(rotated > 0, axis=1, bitorder="little"), np.minimum(scales, largest).astype(np.float16)
+        return bits, np.minimum(scales, largest).astype(np.float16)
 
     def planes(self, weights: NDArray[np.float32]) -> WeightPlanes:
         """Quantize the weights, (D,) float32, of a linear score over (x - mean) to 4 bits.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
+from gpubranches.encoders.joint import JointEmbedder, require_two, split
 from gpubranches.encoders.model_embedder import ModelEmbedder
 from gpubranches.encoders.protocol import Embedder, Encoder
 from gpubranches.encoders.vocabulary import VocabularyEmbedder
@@ -16,15 +17,25 @@ GROUP = "gpubranches.encoders"
 """The group of entry points with which packages add kinds; each is a function (name, device) -> Encoder."""
 
 
-def open_embedder(spec: str, *, device: str = "auto", identity: str = "") -> Embedder:
-    """Open an embedder by its spec, KIND:NAME.
+def open_embedder(spec: str | Sequence[str], *, device: str = "auto", identity: str = "") -> Embedder:
+    """Open an embedder by its spec, KIND:NAME, or a `JointEmbedder` by two specs.
 
-    docs/encoders.md lists the kinds and their names; packages add kinds with entry points in the group
-    `gpubranches.encoders`. device: "auto", "cpu" or "cuda". identity: the identity of a catalog's embedder; pass it
-    with the catalog's own spec. If an earlier version built that model differently, it is built in the same way again.
+    spec: two specs are a sequence, or the JSON list that a catalog stores. docs/encoders.md lists the kinds and their
+    names; packages add kinds with entry points in the group `gpubranches.encoders`. device: "auto", "cpu" or "cuda".
+    identity: the identity of a catalog's embedder; pass it with the catalog's own spec. If an earlier version built
+    that model differently, it is built in the same way again.
     Raises UsageError for another spec, BackendUnavailableError without the packages it needs, DataError for a model
     that cannot be loaded.
     """
+    specs = split(spec) if isinstance(spec, str) else list(spec)
+    if len(specs) == 1:
+        return _open_one(specs[0], device, identity)
+    require_two(specs)
+    known = split(identity) if identity else ["", ""]
+    return JointEmbedder([_open_one(each, device, own) for each, own in zip(specs, known, strict=False)])
+
+
+def _open_one(spec: str, device: str, identity: str) -> Embedder:
     kind, _, name = spec.partition(":")
     if kind in OWN:
         return OWN[kind](name, device, identity)

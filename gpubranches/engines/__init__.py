@@ -12,7 +12,7 @@ from gpubranches.errors import BackendUnavailableError, DeviceError, UsageError
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
-    from gpubranches.engines.sharded.ray_shards import Cluster
+    from gpubranches.engines.sharded.ray_cluster import Cluster
 
 __all__ = ["BACKENDS", "Backend", "open_backend"]
 
@@ -68,7 +68,8 @@ def open_backend(
     if name == "gpu":
         return _gpu(catalog, nn, report)
     if name == "ray":
-        from gpubranches.engines.sharded.ray_shards import Cluster, open_ray
+        from gpubranches.engines.sharded.ray_cluster import Cluster
+        from gpubranches.engines.sharded.ray_shards import open_ray
 
         return open_ray(catalog, cluster or Cluster(), nn=nn)
     raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, ray, got {name!r}")

@@ -22,7 +22,7 @@ from gpubranches.encoders.heads import open_head
 from gpubranches.encoders.quantizers import require_dims
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.inputs import scan
-from gpubranches.ingestion.options import FRAMES_EVERY_S, IngestOptions
+from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import PlannedPiece
 from gpubranches.ingestion.plan import is_begun, plan_append, plan_ingest
 from gpubranches.ingestion.protocol import Input, Progress
@@ -85,8 +85,9 @@ def build_catalog(
     inputs: files and folders of the kinds of docs/inputs.md; several become one catalog with a column `input`. Ids are
     positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are scaled to unit
     length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with (stage, done,
-    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus, for n up to 100,000, 14
-    x D bytes a row of the sample, plus about 1 kB a picture; it does not grow with n beyond that.
+    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus 330 kB x D for each
+    core, 2 GiB at most, plus, for n up to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it
+    does not grow with n beyond that.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -98,7 +99,7 @@ def build_catalog(
     model = None if options.codec_from is None else _model(Path(options.codec_from))
     opened = _opened(options.embedder, _identity_in(folder) or ("" if model is None else model.space.embedder))
     made_with = _made_with(opened, options, model)
-    scanned = scan(inputs, options, progress)
+    scanned = scan(inputs, options, progress, folder)
     opened = opened if model is None else embedder_of(model, scanned, opened)
     _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
@@ -167,7 +168,7 @@ def append(
     catalog = Catalog.open(directory)
     require_no_shard(catalog, "append")
     options = options_of(catalog, options)
-    scanned = scan(inputs, options, progress)
+    scanned = scan(inputs, options, progress, catalog.path)
     opened = embedder_of(catalog, scanned, options.embedder)
     _require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
@@ -204,7 +205,7 @@ def _ingest_plan(
             raise UsageError(f"append: expected {expected[0]} of {expected[1]} dims, got {kind} of {dim}")
     source, planned = run.open(plan, catalog.source)
     entries = list(catalog.source.get("inputs", []))
-    base, mended = catalog.next_id, history.unread_ids(piece for piece, start in planned if start == 0)
+    base, mended = catalog.next_id, history.unread_ids(history.present(piece for piece, start in planned if start == 0))
     if record is not None:  # the stopped run may have read files that could not be read before
         entry = entries.pop(record)
         base, mended = entry["base"], entry["mended"]
@@ -298,6 +299,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog
 
     Raises UsageError for options that do not fit together.
     """
+    frames = {"frames_every": options.frames_every, "frames_at": options.frames_at}
     part = {} if options.shard is None else {"shard": str(Shard.parse(options.shard))}
     if model is not None:
         known = "" if embedder is None else embedder.identity
@@ -313,7 +315,7 @@ def _made_with(embedder: Embedder | None, options: IngestOptions, model: Catalog
         "quantizer": options.quantizer or "",
         "embeddings": options.keep_embeddings,
         **part,
-        **({} if options.frames_every == FRAMES_EVERY_S else {"frames_every": options.frames_every}),
+        **{name: value for name, value in frames.items() if value != getattr(IngestOptions, name)},
     }
 
 
@@ -325,12 +327,12 @@ def _identity_in(folder: Path) -> str:
     return catalog.space.embedder if catalog.next_id else ""
 
 
-def _opened(embedder: Embedder | str | None, identity: str) -> Embedder | None:
+def _opened(embedder: Embedder | str | Sequence[str] | None, identity: str) -> Embedder | None:
     """Return an embedder; a spec is opened. Raises UsageError for an embedder with too many dims.
 
     identity: as for `open_embedder`.
     """
-    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, str) else embedder
+    opened = open_embedder(embedder, identity=identity) if isinstance(embedder, Sequence) else embedder
     if opened is not None:
         require_dims(opened.D, "the embedder")
     return opened
@@ -348,15 +350,18 @@ def require_no_shard(catalog: Catalog, command: str) -> None:
 def options_of(catalog: Catalog, options: IngestOptions) -> IngestOptions:
     """Return the options of an append, completed by those that the catalog has fixed."""
     made_with = catalog.source.get("made_with", {})
-    return replace(options, frames_every=made_with.get("frames_every", FRAMES_EVERY_S)).validate()
+    names = ("frames_every", "frames_at")
+    return replace(options, **{name: made_with[name] for name in names if name in made_with}).validate()
 
 
-def embedder_of(catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | None) -> Embedder | None:
+def embedder_of(
+    catalog: Catalog, scanned: Sequence[Input], embedder: Embedder | str | Sequence[str] | None
+) -> Embedder | None:
     """Return the embedder for the pictures of the inputs, or None if there are no pictures to embed."""
     spec = embedder if embedder is not None else catalog.embedder
     if not spec or (embedder is None and all(each.source is not None for each in scanned)):
         return None
-    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, str) else spec
+    opened = open_embedder(spec, identity=catalog.space.embedder) if isinstance(spec, Sequence) else spec
     catalog.space.require(EmbeddingSpace(embedder=opened.identity))
     return opened
 

@@ -28,18 +28,24 @@ KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embeddin
 
 
 def scan(
-    paths: Sequence[str | Path], options: IngestOptions | None = None, progress: Progress | None = None
+    paths: Sequence[str | Path],
+    options: IngestOptions | None = None,
+    progress: Progress | None = None,
+    catalog: Path | None = None,
 ) -> list[Input]:
     """Return the inputs at some paths, without reading pictures or embeddings.
 
+    catalog: the folder of the catalog, whose folder `scenes` keeps the times of scenes in videos; None: they are not
+    kept.
     Raises CatalogNotFoundError, CatalogFormatError or DataError for an input that cannot be used, UsageError for a
     repeated input.
     """
     options, progress = options or IngestOptions(), progress or (lambda stage, done, total: None)
+    kept = None if catalog is None else catalog / "scenes"
     found = [
         _open_stored(stores.checked_url(str(path)), options, progress)
         if stores.is_url(path)
-        else _open(Path(path), options, progress)
+        else _open(Path(path), options, progress, kept)
         for path in map(stores.without_file_scheme, paths)
     ]
     owners: dict[str, Input] = {}
@@ -54,7 +60,7 @@ def scan(
     return found
 
 
-def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
+def _open(path: Path, options: IngestOptions, progress: Progress, kept: Path | None) -> Input:
     if not path.exists():
         raise CatalogNotFoundError(f"{escaped_path(str(path))}: expected a file or folder to ingest, found none")
     place = os.path.realpath(path)
@@ -62,8 +68,8 @@ def _open(path: Path, options: IngestOptions, progress: Progress) -> Input:
         if not path.is_file():
             raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
         files = ((os.path.basename(place), place),)
-        return _file(InputFiles(path, os.path.dirname(place), files, options, progress))
-    given = InputFiles(path, place, (), options, progress)
+        return _file(InputFiles(path, os.path.dirname(place), files, options, progress, kept=kept))
+    given = InputFiles(path, place, (), options, progress, kept=kept)
     if is_clip_retrieval(path):
         return _opened(CLIP_RETRIEVAL, given)
     return _folder(given, find_pictures(path, is_catalog, [ending for kind in FOLDERS[1:] for ending in kind.endings]))

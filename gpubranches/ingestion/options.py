@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,6 +15,9 @@ from gpubranches.errors import UsageError
 
 FRAMES_EVERY_S = 5.0
 """The default time between two frames of a video."""
+SCENES = "scenes"
+FRAMES_AT = ("times", SCENES)
+"""Which frames of a video are items: at even times, or at scene changes. The first is the default."""
 DIMS = 32
 """The default dims of codes by rca and pca."""
 _OF_THE_CATALOG = {
@@ -22,6 +26,7 @@ _OF_THE_CATALOG = {
     "quantizer": "--quantizer",
     "keep_embeddings": "--no-embeddings",
     "frames_every": "--frames-every",
+    "frames_at": "--frames-at",
     "codec_from": "--codec-from",
     "shard": "--shard",
     "fit_only": "--fit-only",
@@ -33,18 +38,19 @@ _OF_THE_CATALOG = {
 class IngestOptions:
     """The options of an ingest or append.
 
-    embedder: an embedder or its spec, see `open_embedder`; needed for pictures. head: "rca" (default), "pca", "none" or
-    a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see `scalar_quantizer`; None: the head's
-    default. keep_embeddings: False to store only codes and bits, and to decode embeddings from the codes; this needs
-    the file of a head with a decoder. frames_every: the time between two frames of a video, in seconds. pictures: the
-    folder or address of the pictures that metadata name; None: the program looks for it. strict: raise DataError at
-    the end if any input could not be read. batch_size: pictures that are embedded together; None: the embedder's
-    choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are used. shard: "i/n", the i-th of
-    n parts of the input, which `merge` joins. fit_only: make an empty catalog for `codec_from`, fitted to a sample of
-    the input.
+    embedder: an embedder, its spec, or the specs of two, see `open_embedder`; needed for pictures. head: "rca"
+    (default), "pca", "none" or a file. d: code dims of rca and pca. quantizer: "uniform" or "quantile", see
+    `scalar_quantizer`; None: the head's default. keep_embeddings: False to store only codes and bits, and to decode
+    embeddings from the codes; this needs the file of a head with a decoder. frames_every: the time between two frames
+    of a video, in seconds. pictures: the folder or address of the pictures that metadata name; None: the program looks
+    for it. strict: raise DataError at the end if any input could not be read. batch_size: pictures that are embedded
+    together; None: the embedder's choice. codec_from: a catalog whose head, fitted statistics, embedder and tiers are
+    used. shard: "i/n", the i-th of n parts of the input, which `merge` joins. fit_only: make an empty catalog for
+    `codec_from`, fitted to a sample of the input. frames_at: "times" (default), or "scenes": a frame of each scene, and
+    one every `frames_every` seconds of a longer scene.
     """
 
-    embedder: Embedder | str | None = None
+    embedder: Embedder | str | Sequence[str] | None = None
     head: str | None = None
     d: int = DIMS
     quantizer: str | None = None
@@ -56,6 +62,7 @@ class IngestOptions:
     codec_from: str | Path | None = None
     shard: str | None = None
     fit_only: bool = False
+    frames_at: str = FRAMES_AT[0]
 
     @classmethod
     def chosen(cls, options: Self | None, named: dict[str, Any]) -> Self:
@@ -79,9 +86,7 @@ class IngestOptions:
                 continue
             if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
                 raise UsageError(f"{name}: expected a whole number from 1, got {count!r:.40}")
-        every = self.frames_every
-        if not isinstance(every, Real) or isinstance(every, bool) or not 0.01 <= every <= 86_400:
-            raise UsageError(f"frames_every: expected seconds from 0.01 to 86,400, got {every!r:.40}")
+        self._require_frames()
         switches = ("keep_embeddings", self.keep_embeddings), ("strict", self.strict), ("fit_only", self.fit_only)
         for name, switch in switches:
             if not isinstance(switch, bool):
@@ -96,6 +101,13 @@ class IngestOptions:
                 raise UsageError(f"{name}: expected a path or None, got {type(path).__name__}")
         self._require_fitting()
         return self
+
+    def _require_frames(self) -> None:
+        every = self.frames_every
+        if not isinstance(every, Real) or isinstance(every, bool) or not 0.01 <= every <= 86_400:
+            raise UsageError(f"frames_every: expected seconds from 0.01 to 86,400, got {every!r:.40}")
+        if self.frames_at not in FRAMES_AT:
+            raise UsageError(f"frames_at: expected {' or '.join(FRAMES_AT)}, got {self.frames_at!r:.40}")
 
     def _require_fitting(self) -> None:
         """Raise UsageError for options that exclude each other."""

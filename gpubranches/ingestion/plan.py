@@ -26,6 +26,7 @@ _OPTIONS = {
     "embeddings": "--no-embeddings",
     "codec_from": "--codec-from",
     "frames_every": "--frames-every",
+    "frames_at": "--frames-at",
 }
 
 
@@ -57,7 +58,8 @@ def plan_ingest(
     missing = [] if resumes else history.missing_files(inputs)
     before = catalog.source["made_with"]
     other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
-    counted_alike = _OPTIONS["frames_every"] not in other  # else the same videos have another number of frames
+    # With other options of frames, the same videos have another number of them.
+    counted_alike = not {_OPTIONS["frames_every"], _OPTIONS["frames_at"]} & set(other)
     if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
         raise UsageError(

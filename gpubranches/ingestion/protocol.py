@@ -85,7 +85,8 @@ class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
     files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest. In a store,
-    path and place are addresses, and `stored` has the states of the files by their addresses.
+    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder for what a
+    scan computes, for the next scan, or None.
     """
 
     path: Path | str
@@ -94,6 +95,7 @@ class InputFiles:
     options: IngestOptions
     progress: Progress
     stored: Mapping[str, FileState] = field(default_factory=dict)
+    kept: Path | None = None
 
     def state(self, path: str) -> FileState:
         """Return the state of one of the files, without its digest. Raises DataError if it is missing."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,10 +47,13 @@ def input_record(scanned: Sequence[Input], generation: int, base: int, n: int, m
 
 
 def places_of_pictures(scanned: Sequence[Input], source: RowSource, before: dict[str, Any]) -> dict[str, Any]:
-    """Return all folders of pictures, including earlier ones: `roots`, and `moved` if any were moved."""
+    """Return all folders of pictures, including earlier ones: `roots`, and `moved` if any were moved.
+
+    A folder that moved stays recorded at its first place, because earlier moves of its files start there.
+    """
     moves = list(before.get("moved", []))
     moves += [list(move) for each in scanned for move in each.moves if list(move) not in moves]
-    roots = {"roots": {**before.get("roots", {}), **source.roots}}
+    roots = {"roots": {**source.roots, **before.get("roots", {})}}
     return {**roots, "moved": moves} if moves else roots
 
 
@@ -56,11 +61,12 @@ def places_of_pictures(scanned: Sequence[Input], source: RowSource, before: dict
 class RecordedPiece:
     """A piece in the plan of an earlier run.
 
-    files: their state at that time; first_id: the id of its first row; start: the first planned row; taken: the number
-    of rows from `start` on that are in the catalog.
+    files: their state at that time, with their present paths; places: their paths at that time; first_id: the id of its
+    first row; start: the first planned row; taken: the number of rows from `start` on that are in the catalog.
     """
 
     files: tuple[FileState, ...]
+    places: tuple[str, ...]
     first_id: int
     start: int
     taken: int
@@ -69,6 +75,11 @@ class RecordedPiece:
     def end(self) -> int:
         """The first row of the piece that is not in the catalog yet."""
         return self.start + self.taken
+
+    @property
+    def ids(self) -> range:
+        """The ids of its rows in the catalog, with those of deleted items and of rows that could not be read."""
+        return range(self.first_id, self.first_id + self.taken)
 
     @property
     def unread(self) -> bool:
@@ -127,9 +138,10 @@ class IngestHistory:
         """Read the records of a catalog. Raises CatalogFormatError for a damaged record."""
         self.catalog = catalog
         self.records = list(_records(catalog))
+        self._removed: list[list[int]] = sorted(catalog.source.get("removed", []))
         self.pieces: dict[str, RecordedPiece] = {}
         for past in (past for record in self.records for past in record.pieces):
-            if past.taken and not self._is_replaced(past):
+            if past.taken and not self.is_removed(past) and not self._is_replaced(past):
                 self.pieces[past.files[0].path] = past
 
     @property
@@ -146,7 +158,7 @@ class IngestHistory:
             if past is None:
                 comparison.new.append(piece)
             elif name := past.change(piece):
-                if self._is_live(past):
+                if self.is_live(past):
                     comparison.changed.append((piece, name))
                 else:
                     comparison.repaired.append(piece)
@@ -160,12 +172,8 @@ class IngestHistory:
 
     def holds_any(self, input: Input) -> bool:
         """Return whether any part of an input is in the catalog: an item, or the record of an unreadable file."""
-        pasts = [past for piece in input.pieces if (past := self.pieces.get(piece.path)) is not None]
-        unread = np.array([error["id"] for error in self.catalog.errors()] if pasts else [], np.int64)
-        return any(
-            self._is_live(past) or bool(((unread >= past.first_id) & (unread < past.first_id + past.taken)).any())
-            for past in pasts
-        )
+        pasts = self.present(input.pieces)
+        return bool(self.unread_ids(pasts)) or any(map(self.is_live, pasts))
 
     def is_last(self, inputs: Sequence[Input]) -> bool:
         """Return whether inputs equal those of the last ingest or append, piece by piece and unchanged."""
@@ -198,9 +206,26 @@ class IngestHistory:
         ]
 
     def gone(self, input: Input) -> list[RecordedPiece]:
-        """Return the recorded pieces with items that the input no longer contains."""
+        """Return the recorded pieces, with items or with a reason why they have none, that the input lacks now."""
         here = {piece.path for piece in input.pieces}
-        return [past for past in self.of(input) if past.files[0].path not in here and self._is_live(past)]
+        pasts = [past for past in self.of(input) if past.files[0].path not in here]
+        unread = set(self.unread_ids(pasts))
+        return [past for past in pasts if self.is_live(past) or not unread.isdisjoint(past.ids)]
+
+    def is_removed(self, past: RecordedPiece) -> bool:
+        """Return whether a sync deleted the items of a piece. A file of this kind is new if it comes back."""
+        at = bisect_right(self._removed, [past.first_id, sys.maxsize]) - 1
+        return at >= 0 and past.first_id < self._removed[at][1]
+
+    def with_removed(self, pieces: Sequence[RecordedPiece]) -> list[list[int]]:
+        """Return `source["removed"]`, disjoint ascending spans [first, stop) of ids, with the ids of further pieces."""
+        spans: list[list[int]] = []
+        for first, stop in sorted([*self._removed, *([past.ids.start, past.ids.stop] for past in pieces)]):
+            if spans and first <= spans[-1][1]:
+                spans[-1][1] = max(stop, spans[-1][1])
+            else:
+                spans.append([first, stop])
+        return spans
 
     def missing_files(self, inputs: Sequence[Input]) -> list[str]:
         """Return the paths of files of the first ingest that have items but are missing from the inputs."""
@@ -208,26 +233,27 @@ class IngestHistory:
         return [
             place
             for past in (self.records[0].pieces if self.records else ())
-            if (place := past.files[0].path) not in here and past.taken and self._is_live(past)
+            if (place := past.files[0].path) not in here and past.taken and self.is_live(past)
         ]
 
-    def unread_ids(self, pieces: Iterable[Piece]) -> list[int]:
-        """Return the ids under which the catalog records that pieces could not be read."""
-        spans = [
-            (past.first_id, past.first_id + past.taken) for piece in pieces if (past := self.pieces.get(piece.path))
-        ]
-        if not spans:
-            return []
-        unread = [int(error["id"]) for error in self.catalog.errors()]
-        return [error for error in unread if any(first <= error < stop for first, stop in spans)]
+    def present(self, pieces: Iterable[Piece]) -> list[RecordedPiece]:
+        """Return the recorded pieces at the paths of some pieces."""
+        return [past for piece in pieces if (past := self.pieces.get(piece.path)) is not None]
+
+    def unread_ids(self, pasts: Sequence[RecordedPiece]) -> list[int]:
+        """Return the ids under which the catalog records that rows of pieces could not be read."""
+        unread = sorted(int(error["id"]) for error in self.catalog.errors()) if pasts else []
+        spans = ((bisect_left(unread, past.ids.start), bisect_left(unread, past.ids.stop)) for past in pasts)
+        return [id for start, stop in spans for id in unread[start:stop]]
 
     def _is_replaced(self, past: RecordedPiece) -> bool:
         """Return whether a piece with items has moved to the path of a piece without items."""
         other = self.pieces.get(past.files[0].path)
-        return other is not None and self._is_live(other) and not self._is_live(past)
+        return other is not None and self.is_live(other) and not self.is_live(past)
 
-    def _is_live(self, past: RecordedPiece) -> bool:
-        return bool(self.catalog.alive(np.arange(past.first_id, past.first_id + past.taken)).any())
+    def is_live(self, past: RecordedPiece) -> bool:
+        """Return whether any item of a piece is in the catalog."""
+        return bool(self.catalog.alive(np.arange(past.ids.start, past.ids.stop)).any())
 
     def _original(self, input: Input) -> str:
         """Return the path of an ingested input with the same content under other names, or ""."""
@@ -250,7 +276,7 @@ class IngestHistory:
         ]
         if any(now is None or then is None or now.size != then.size for now, then in pairs):
             return False
-        live = any(self._is_live(then) for then in thens if then is not None)
+        live = any(self.is_live(then) for then in thens if then is not None)
         return live and all(now.read().digest == then.digest for now, then in pairs)
 
 
@@ -281,10 +307,11 @@ def _pieces(catalog: Catalog, name: str, base: int, taken: int) -> Iterator[Reco
     for at, stop in itertools.pairwise([*mains, len(columns["beside"])]):
         first, start, rows = (columns[name][at] for name in ("first", "start", "rows"))
         id = base + first
+        places = tuple(map(unescaped_path, columns["place"][at:stop]))
         files = tuple(
-            FileState(present_path(catalog.source, unescaped_path(place), id), size, mtime_ns, ctime_ns, digest or b"")
+            FileState(present_path(catalog.source, place, id), size, mtime_ns, ctime_ns, digest or b"")
             for place, size, mtime_ns, ctime_ns, digest in zip(
-                *(columns[name][at:stop] for name in ("place", "size", "mtime_ns", "ctime_ns", "digest")), strict=True
+                places, *(columns[name][at:stop] for name in ("size", "mtime_ns", "ctime_ns", "digest")), strict=True
             )
         )
-        yield RecordedPiece(files, id, start, min(rows, max(0, taken - first)))
+        yield RecordedPiece(files, places, id, start, min(rows, max(0, taken - first)))

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError, missing_package
 from gpubranches.ingestion.build import append, embedder_of, options_of, require_no_shard, require_rows
 from gpubranches.ingestion.inputs import scan
+from gpubranches.ingestion.moves import with_moves
 from gpubranches.ingestion.options import IngestOptions
-from gpubranches.ingestion.pieces import Piece
+from gpubranches.ingestion.pieces import FileState, Piece
 from gpubranches.ingestion.plan import copied
 from gpubranches.ingestion.protocol import Input, Progress
 from gpubranches.ingestion.records import IngestHistory, RecordedPiece
@@ -65,13 +66,13 @@ class _Difference:
     """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
     changed: pieces whose files have other content now. gone: pieces whose files and content are both missing. moved:
-    pieces with the present path of their content. notes: one sentence each.
+    pieces with the present place of their content. notes: one sentence each.
     """
 
     added: int = 0
     changed: list[RecordedPiece] = field(default_factory=list)
     gone: list[RecordedPiece] = field(default_factory=list)
-    moved: list[tuple[RecordedPiece, str]] = field(default_factory=list)
+    moved: list[tuple[RecordedPiece, Piece]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,7 +100,7 @@ def sync(
     options.require_of_append()
     catalog = Catalog.open(directory)
     require_no_shard(catalog, "sync")
-    scanned = scan(inputs, options_of(catalog, options), progress)
+    scanned = scan(inputs, options_of(catalog, options), progress, catalog.path)
     require_rows(scanned)
     history = IngestHistory(catalog)
     _require_record(history, scanned)
@@ -110,10 +111,8 @@ def sync(
         _require_few(catalog, lost, history, scanned)
     adds = found.added + len(found.changed) > 0 or was_stopped(catalog.path)
     embedder = embedder_of(catalog, scanned, options.embedder) if adds else None  # before anything is deleted
-    if found.moved:
-        catalog.set_source(_with_moves(history, {past.files[0].path: place for past, place in found.moved}))
-    if len(lost) + len(changed):
-        catalog.delete(np.concatenate([lost, changed]))
+    if found.moved or found.gone or found.changed:
+        catalog.delete(np.concatenate([lost, changed]), _source_after(history, found))
     notes = tuple(found.notes)
     added = 0
     if adds:
@@ -172,18 +171,21 @@ def watch(
 
 def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
     compared = [history.compare(each) for each in scanned]
-    for each in compared:
-        if each.copy_of:
-            raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
     found = _Difference()
     missing = _missing(history, scanned, found.notes)
+    for each in compared:
+        if each.copy_of:
+            if each.input.pieces[0].path != each.input.path or os.path.exists(each.copy_of):
+                raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
+            missing.append(history.pieces[each.copy_of])  # an input of one file, which was moved
     new = [piece for each in compared for piece in each.new]
     others = [piece for each in compared for piece, _ in each.changed]
     before = [history.pieces[piece.path] for piece in others]
-    found.moved = _moved(missing + before, new + others)
-    sources, targets = {past.files[0].path for past, _ in found.moved}, {place for _, place in found.moved}
+    found.moved = _moved([past for past in missing if history.is_live(past)] + before, new + others)
+    sources, targets = {past.files[0].path for past, _ in found.moved}, {piece.path for _, piece in found.moved}
     found.gone = [past for past in missing if past.files[0].path not in sources]
-    found.added = sum(len(each.planned()) for each in compared) - sum(piece.path in targets for piece in new)
+    planned = sum(len(each.new) + len(each.repaired) + len(each.unfinished) for each in compared)
+    found.added = planned - sum(piece.path in targets for piece in new)
     for past, piece in zip(before, others, strict=True):
         stays, anew = past.files[0].path not in sources, piece.path not in targets
         if stays:
@@ -220,45 +222,55 @@ def _is_in(folder: str, place: str) -> bool:
     return not hidden and os.path.isfile(place) and os.path.realpath(place) == place
 
 
-def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, str]]:
-    """Return recorded pieces with their new paths, if they moved; of equal files, one of the same name comes first."""
-    earlier: defaultdict[tuple[int, bytes], dict[str, RecordedPiece]] = defaultdict(dict)
+def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, Piece]]:
+    """Return recorded pieces with their present form, if they moved; of equal ones, one of the same name comes first.
+
+    A piece of several files moved only if all of its files have the same content.
+    """
+    earlier: defaultdict[tuple[int, ...], defaultdict[tuple[bytes, ...], dict[str, RecordedPiece]]]
+    earlier = defaultdict(lambda: defaultdict(dict))
     for past in before:
-        if len(past.files) == 1:
-            earlier[past.files[0].size, past.files[0].digest][past.files[0].path] = past
-    sizes, found = {size for size, _ in earlier}, []
-    alone = [piece for piece in now if len(piece.files) == 1 and piece.files[0].size in sizes]
-    for piece in alone:
-        candidates = earlier.get((piece.files[0].size, piece.files[0].read().digest))
+        if past.taken and all(file.digest for file in past.files):
+            earlier[_sizes(past.files)][_digests(past.files)][past.files[0].path] = past
+    found = []
+    for piece in now:
+        of_size = earlier.get(_sizes(piece.files))
+        candidates = of_size.get(_digests([file.read() for file in piece.files])) if of_size else None
         if candidates:
             name = os.path.basename(piece.path)
             place = next((place for place in candidates if os.path.basename(place) == name), next(iter(candidates)))
-            found.append((candidates.pop(place), piece.path))
+            found.append((candidates.pop(place), piece))
     return found
 
 
-def _with_moves(history: IngestHistory, moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return the source of the catalog with the moves of files, or of a whole folder if all its files moved."""
-    folders: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for before, after in moved.items():
-        if os.path.basename(before) == os.path.basename(after):
-            folders[os.path.dirname(before), os.path.dirname(after)].add(before)
-    recorded: defaultdict[str, set[str]] = defaultdict(set)
-    for place in history.pieces:
-        recorded[os.path.dirname(place)].add(place)
-    whole = {old: (new, places) for (old, new), places in folders.items() if places == recorded[old]}
-    covered = {place for _, places in whole.values() for place in places}
-    paths = {old: new for old, (new, _) in whole.items()}
-    paths |= {before: after for before, after in moved.items() if before not in covered}
-    source = history.catalog.source
-    return {**source, "moved": [*source.get("moved", []), {"below": history.catalog.next_id, "paths": paths}]}
+def _sizes(files: Sequence[FileState]) -> tuple[int, ...]:
+    return tuple(file.size for file in files)
+
+
+def _digests(files: Sequence[FileState]) -> tuple[bytes, ...]:
+    return tuple(file.digest for file in files)
+
+
+def _source_after(history: IngestHistory, found: _Difference) -> dict[str, Any]:
+    """Return the source of the catalog with what moved, and with what is deleted, for which errors no longer count."""
+    source, deleted = dict(history.catalog.source), [*found.gone, *found.changed]
+    if found.moved:
+        moved = {
+            (past.first_id, then.path): now.path
+            for past, piece in found.moved
+            for then, now in zip(past.files, piece.files, strict=True)
+        }
+        source["moved"] = with_moves(history, moved)
+    if deleted:
+        *entries, last = source["inputs"]
+        mended = [*last["mended"], *history.unread_ids(deleted)]
+        source |= {"removed": history.with_removed(deleted), "inputs": [*entries, {**last, "mended": mended}]}
+    return source
 
 
 def _ids(catalog: Catalog, pieces: Sequence[RecordedPiece]) -> NDArray[np.int64]:
     """Return the ids of the live items of recorded pieces, (m,) int64."""
-    ids = np.concatenate(
-        [np.zeros(0, np.int64), *(np.arange(past.first_id, past.first_id + past.taken) for past in pieces)]
-    )
+    ids = np.concatenate([np.zeros(0, np.int64), *(np.arange(past.ids.start, past.ids.stop) for past in pieces)])
     return ids[catalog.alive(ids)]
 
 

@@ -73,18 +73,19 @@ class _ParquetFile:
     mapped = False
 
     def __init__(self, path: str):
-        import pyarrow.parquet as pq
+        from gpubranches.catalog.metadata.tables import ParquetFile
 
         self.path = path
-        with _opened(path) as file, pq.ParquetFile(file) as opened:
+        with _opened(path) as file, ParquetFile(file) as opened:
             self.schema, self.rows = opened.schema_arrow, opened.metadata.num_rows
 
     def batches(self, columns: Sequence[str], start: int, stop: int) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from gpubranches.catalog.metadata.tables import ParquetFile
 
         try:
-            with _opened(self.path) as file, pq.ParquetFile(file, buffer_size=_BUFFER_BYTES) as opened:
+            with _opened(self.path) as file, ParquetFile(file, buffer_size=_BUFFER_BYTES) as opened:
                 first, groups, left = 0, [], stop - start
                 for group in range(opened.metadata.num_row_groups):
                     rows = opened.metadata.row_group(group).num_rows

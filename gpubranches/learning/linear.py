@@ -103,6 +103,14 @@ class LogisticRegression:
         return scores
 
 
+def folds_of(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
+    """Return the fold of p positives and m negatives, (p + m,) int64: each fold has both; -1 for a class of one row."""
+    count = min(n_folds, max(p, 2))
+    right = np.arange(p) % count if p > 1 else np.full(p, -1)
+    wrong = np.arange(m) % count if m > 1 else np.full(m, -1)
+    return np.concatenate([right, wrong]).astype(np.int64)
+
+
 class _Newton:
     """Newton's method for rows, (m, r) float64, with several columns of row weights; parameters: (r + 1, columns)."""
 

@@ -122,7 +122,7 @@ def _fit_broad(
     view: View, data: TrainingData, words: NDArray[np.float32] | None = None, trust: float = TRUST
 ) -> LinearModel:
     """Fit the broad model; its boundary gives suggestions near the cut of a narrow answer less weight."""
-    basis = np.eye(len(view.whitening.matrix_), dtype=np.float32)
+    basis = np.diag(view.scales)
     if words is not None:
         basis = reaching(basis, words, trust)
     model, weights, scores = _fit(view, data, basis, BROAD_UNCHECKED)

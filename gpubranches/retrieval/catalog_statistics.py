@@ -43,7 +43,7 @@ def embedding_statistics(catalog: Catalog) -> EmbeddingStatistics:
 
     def learn() -> EmbeddingStatistics:
         centred = sample.embeddings(SAMPLE) - signs.mean_
-        overall = Whitening().fit(centred)
+        overall = Whitening(parts=catalog.parts).fit(centred)
         return EmbeddingStatistics(overall, local_whitening(centred, overall))
 
     found: EmbeddingStatistics = _cache(catalog).get(("embeddings", sample.key), learn)

@@ -138,20 +138,37 @@ class Completeness:
         gaps /= self._unit
         return np.clip(gaps, -_FARTHEST, _FARTHEST, out=gaps)
 
-    def draw_audit(self, count: int, marks: ItemLabels, outside: NDArray[np.int64]) -> Sample:
+    def draw_audit(
+        self,
+        count: int,
+        marks: ItemLabels,
+        outside: NDArray[np.int64],
+        *,
+        matched: NDArray[np.bool_] | None = None,
+        recall: float | None = None,
+    ) -> Sample:
         """Return at most `count` unmarked items to look at; `with_audit` adds them to those drawn before.
 
         marks: all present marks; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for
         every 20 items. Ranked items are drawn by systematic sampling in the order of the ranking (Madow, On the theory
         of systematic sampling II, 1949). Their chances are proportional to sqrt(p (1 - p)), the standard deviation of
         being right, by the present curves. So most are drawn where mistakes are likely, evenly over the scores.
+
+        With matched, (m,) bool, and recall, the sample is for the recall of these matches, expected to be near
+        `recall`. Half of it are the best items that do not match, with certainty. For the others the standard deviation
+        is multiplied by how far one right item moves the recall: by `recall` if it does not match, else by 1 - recall
+        (Neyman, On the two different aspects of the representative method, 1934).
         """
         rng = np.random.default_rng([self._seed, 1, len(self.drawn.ids)])
         excluded = np.concatenate([_keys(marks), self.drawn.ids])
         unranked = outside[~among(outside, excluded) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.delete(np.arange(len(self._ids)), self._rows(excluded))
         chances = self._chances_near_cut(self._x[rows], marks)
-        inclusions = inclusion(np.sqrt(chances * (1 - chances)), count - len(unranked))
+        sizes = np.sqrt(chances * (1 - chances))
+        if matched is not None and recall is not None:
+            sizes *= np.where(matched[rows], 1 - recall, recall)
+            sizes[np.flatnonzero(~matched[rows])[: count // 2]] = count * (sizes.sum() + 1)
+        inclusions = inclusion(sizes, count - len(unranked))
         picked = systematic(inclusions, rng)
         left = max(1, self.universe - len(self._ids))
         ids = np.concatenate([self._ids[rows[picked]], unranked])
@@ -202,13 +219,15 @@ class Completeness:
         """
         return self._estimates(matched, marks, audited, joined)[:2]
 
-    def recall_alike(self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels) -> Interval | None:
+    def recall_alike(
+        self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels, *, joined: int = 0
+    ) -> Interval | None:
         """Return the recall of the matches among the items that the scores reveal; arguments and None as in `estimate`.
 
         It leaves out one term of the recall: right items that resemble nothing marked. Their number is an expectation
         that no mark near the answer can change; `random_checks` bounds it.
         """
-        return self._estimates(matched, marks, audited, 0)[2]
+        return self._estimates(matched, marks, audited, joined)[2]
 
     def _estimates(
         self, matched: NDArray[np.bool_], marks: ItemLabels, audited: ItemLabels, joined: int

@@ -93,8 +93,8 @@ def _narrow_labels(backend: Backend, catalog: Catalog, data: TrainingData) -> tu
     marked = np.concatenate([positives, negatives])
     best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
     best = best[~among(best, marked)]
-    scores = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
-    scores, threshold, _ = model.propagate(best, scores.astype(np.float32), positives, negatives, vectors)
+    own = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
+    scores, threshold, _ = model.propagate(best, own.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = scores >= np.float32(threshold)
     if np.count_nonzero(right) > catalog.n // LARGEST_SHARE:
         return best[:0], best[:0]

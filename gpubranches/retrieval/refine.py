@@ -21,7 +21,6 @@ from gpubranches.learning.branches import BranchEnsemble, DecisionBranches
 from gpubranches.learning.branches_classic import ClassicBranches, ClassicEnsemble
 from gpubranches.learning.trees import DecisionTree, RandomForest
 from gpubranches.retrieval.breadth import Breadth, judge
-from gpubranches.retrieval.catalog_statistics import embedding_statistics
 from gpubranches.retrieval.pseudo_labels import labels_around, pseudo_labels
 from gpubranches.retrieval.rescore import Rescorer
 from gpubranches.retrieval.scoring import EmbeddingView
@@ -95,14 +94,13 @@ def find_all(
 
     second_stage: rank by embeddings, else by votes; "linear" needs it. If the broad model gives the answer
     (`breadth.judge`), the second stage ranks the whole catalog, and models that learn from pseudo-labels are trained on
-    that ranking. Otherwise it ranks the items in the boxes. seed: of the learner. where: only its items are in
-    the answer, also of the marked ones. The model, its ranking and its cut are those of the whole catalog, so a filter
-    removes matches and adds none. lean: by votes alone, the list is long enough for this
+    that ranking. Otherwise it ranks the items in the boxes. seed: of the learner. where: only its items are ranked,
+    also of the marked ones; the model learns from all marks. lean: by votes alone, the list is long enough for this
     cut. Raises UsageError for a second stage over a catalog without embeddings.
     """
     timings: dict[str, float] = {}
     if second_stage or model == "linear":
-        boxes, ranking, breadth, stages = _find_by_embeddings(backend, catalog, data, model, seed, timings)
+        boxes, ranking, breadth, stages = _find_by_embeddings(backend, catalog, data, model, seed, where, timings)
     else:
         boxes, ranking = _find_by_votes(backend, catalog, data, model, seed, where, lean, timings)
         breadth, stages = None, "boxes"
@@ -141,13 +139,15 @@ def _find_by_embeddings(
     data: TrainingData,
     model: Model,
     seed: int,
+    where: Bitmap | None,
     timings: dict[str, float],
 ) -> tuple[Boxes | None, Ranking, Breadth | None, str]:
     """Judge the breadth of the idea and rank by embeddings; return also the names of the stages."""
     breadth: Breadth | None = None
-    if len(data.negatives) + len(data.unchecked):
-        with _timed(timings, "breadth"):
-            view = EmbeddingView(backend, catalog, None)
+    with _timed(timings, "breadth"):
+        view = EmbeddingView(backend, catalog, where)
+        view.weigh_models(data.positives, data.negatives, data.unchecked, data.negative_weight)
+        if len(data.negatives) + len(data.unchecked):
             breadth = judge(view, data)
     stages = catalog.embeddings_source
     if breadth is not None and breadth.answers:
@@ -161,7 +161,7 @@ def _find_by_embeddings(
         with _timed(timings, "train"):
             boxes = None if model == "linear" else _train_wide(backend, catalog, data, model, seed)
         with _timed(timings, "rank"):
-            ranking = _rank_narrowly(backend, catalog, data, boxes, breadth)
+            ranking = _rank_narrowly(view, data, boxes, breadth)
         stages = f"{'bits' if boxes is None else 'boxes'}+{stages}"
     if breadth is not None and breadth.broad.uses_words:
         stages += "+words"
@@ -221,31 +221,25 @@ def _train(catalog: Catalog, right: Ids, wrong: Ids, model: Model, seed: int, se
     return boxes
 
 
-def _rank_narrowly(
-    backend: Backend,
-    catalog: Catalog,
-    data: TrainingData,
-    boxes: Boxes | None,
-    breadth: Breadth | None,
-) -> Ranking:
-    signs = catalog.signs
-    if signs is None:
-        raise UsageError("second_stage: the catalog has no mean of its embeddings; ingest it again")
+def _rank_narrowly(view: EmbeddingView, data: TrainingData, boxes: Boxes | None, breadth: Breadth | None) -> Ranking:
+    catalog = view.catalog
     uses_words = breadth is not None and breadth.broad.uses_words
     rescorer = Rescorer(negative_weight=data.negative_weight).fit(
         catalog.embeddings(data.positives),
         catalog.embeddings(np.concatenate([data.negatives, data.unchecked])),
-        signs.mean_,
-        *embedding_statistics(catalog),
+        view.mean,
+        view.whitening,
+        view.local,
         n_checked=len(data.negatives),
         fair=data.fair,
         words=data.words if uses_words else None,
     )
     ranking = rescorer.rank(
-        backend,
+        view.backend,
         boxes,
         positives=data.positives,
         negatives=data.negatives,
+        where=view.where,
         embeddings=catalog.embeddings,
     )
     return _with_votes(ranking, catalog, boxes)

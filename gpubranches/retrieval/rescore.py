@@ -21,7 +21,7 @@ from gpubranches.core.stages import begin
 from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import ArrayError, LabelError, NotFittedError
-from gpubranches.learning.linear import LogisticRegression
+from gpubranches.learning.linear import LogisticRegression, folds_of
 from gpubranches.learning.mixture import mixture_cut
 from gpubranches.learning.propagation import Diffusion
 from gpubranches.retrieval import scoring
@@ -129,7 +129,7 @@ class Rescorer:
         trust = np.ones(p + m)
         trust[p : p + n_checked] = self.negative_weight
         y = np.arange(p + m) < p
-        model = LogisticRegression(C=self.C).fit(x, y, sample_weight=trust, folds=_folds(p, m, self.n_folds))
+        model = LogisticRegression(C=self.C).fit(x, y, sample_weight=trust, folds=folds_of(p, m, self.n_folds))
         self.weights_ = turn @ model.coef_.astype(np.float32)
         self.intercept_ = model.intercept_
         held_out = model.held_out_[:p]
@@ -332,14 +332,6 @@ def score_std(held_out: NDArray[np.float64]) -> float:
     would take the background for the group.
     """
     return max(float(held_out.std()), _LEAST_SCORE_STD * float(held_out.mean()), 1e-3)
-
-
-def _folds(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
-    """Return the fold of each mark, (p + m,) int64, with both classes in each fold; -1 for a class of one item."""
-    count = min(n_folds, max(p, 2))
-    right = np.arange(p) % count if p > 1 else np.full(p, -1)
-    wrong = np.arange(m) % count if m > 1 else np.full(m, -1)
-    return np.concatenate([right, wrong]).astype(np.int64)
 
 
 def _holds_all(estimates: NDArray[np.float32], scores: NDArray[np.float32], threshold: float) -> bool:

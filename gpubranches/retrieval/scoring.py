@@ -16,6 +16,8 @@ from gpubranches.core.threads import one_thread
 from gpubranches.core.tie_order import best_first
 from gpubranches.core.whitening import Whitening
 from gpubranches.errors import UsageError
+from gpubranches.learning.linear import folds_of
+from gpubranches.learning.part_weights import part_scales
 from gpubranches.retrieval.catalog_statistics import code_statistics, code_vectors, embedding_statistics
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ MOST_READ = 1 << 28
 """Bytes of stored embeddings that may be read by random access to score more items exactly."""
 MOST_SCANNED = 1 << 31
 """Bytes of stored embeddings up to which all are read for one list, so that its scores are exact."""
+_UNCHECKED, _FOLDS = 300, 4
+"""About how many random items, and the number of folds, by which the models of a catalog are weighed."""
 _MARGIN = 3.0
 _SPARE = 4.0
 """Standard deviations above the expectation at which a rank in the sample surely includes the best items."""
@@ -90,9 +94,13 @@ class CatalogScores:
 
 
 class View(Protocol):
-    """The vectors of items that a linear model is fitted to: embeddings or codes."""
+    """The vectors of items that a linear model is fitted to: embeddings or codes.
+
+    scales: (D,) float32, how much each dim counts where vectors are not whitened; whitening includes it.
+    """
 
     whitening: Whitening
+    scales: NDArray[np.float32]
 
     def vectors(self, ids: Ids) -> NDArray[np.float32]:
         """Return centred vectors, (m, D) float32."""
@@ -110,6 +118,7 @@ class CodeView:
         self.backend, self.catalog = backend, catalog
         self.mean, self.local = code_statistics(catalog)
         self.whitening = self.local
+        self.scales = np.ones(len(self.mean), np.float32)
 
     def vectors(self, ids: Ids) -> NDArray[np.float32]:
         """Return centred vectors of codes, (m, d) float32."""
@@ -138,7 +147,28 @@ class EmbeddingView:
         self.backend, self.catalog, self.where = backend, catalog, where
         self.mean = catalog.signs.mean_
         self.whitening, self.local = embedding_statistics(catalog)
+        self.scales = np.ones(catalog.D, np.float32)
         self.n = catalog.count(where)
+
+    def weigh_models(self, positives: Ids, negatives: Ids, unchecked: Ids, negative_weight: float) -> None:
+        """Scale the dims of the models of a catalog with two, see `part_scales`; with one, change nothing.
+
+        positives, negatives: marked items; unchecked: random items that serve as negatives.
+        """
+        if len(self.catalog.parts) < 2:
+            return
+        some = unchecked[:: max(1, len(unchecked) // _UNCHECKED)]
+        p, m = len(positives), len(negatives) + len(some)
+        weights = np.ones(p + m)
+        weights[p : p + len(negatives)] = negative_weight
+        self.scales = part_scales(
+            self.whitening.transform(self.vectors(np.concatenate([positives, negatives, some]))),
+            np.arange(p + m) < p,
+            self.catalog.parts,
+            sample_weight=weights,
+            folds=folds_of(p, m, _FOLDS),
+        )
+        self.whitening, self.local = self.whitening.scaled(self.scales), self.local.scaled(self.scales)
 
     def vectors(self, ids: Ids) -> NDArray[np.float32]:
         """Return centred embeddings, (m, D) float32."""

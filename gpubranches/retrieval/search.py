@@ -15,8 +15,11 @@ from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.pictures.decoding import decoded_path
 from gpubranches.core.arrays import as_ids, check_array
 from gpubranches.core.embedding_space import EmbeddingSpace
+from gpubranches.core.threads import one_thread
+from gpubranches.core.tie_order import best_first
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
+from gpubranches.retrieval.fusion import DEPTH, fuse
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
 
@@ -152,14 +155,20 @@ class Searcher:
         return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
+        """Return the direction of a query, (D,); models that read no texts have no part in one with added words."""
         added, subtracted = query.added, query.subtracted
-        return combine(
-            self._words(added),
+        words = self._words(added)
+        direction = combine(
+            words,
             self._images(added),
             np.concatenate(
                 [unit(self._texts([term.text for term in of_kind(Words, subtracted)])), self._images(subtracted)]
             ),
         )
+        for part in self.catalog.parts if len(words) else ():
+            if not words[:, part].any():
+                direction[part] = 0
+        return direction
 
     def _words(self, terms: Sequence[Term]) -> NDArray[np.float32]:
         return unit(self._texts([term.text for term in of_kind(Words, terms)]))
@@ -191,7 +200,29 @@ class Searcher:
         return embeddings if signs is None else (embeddings - signs.mean_).astype(np.float32)
 
     def _nearest_to(self, queries: NDArray[np.float32], k: int, where: str | None) -> Hits:
-        return self._nearest(queries.astype(np.float32), k, self.backend.first_tier, where)
+        directions, tier = queries.astype(np.float32), self.backend.first_tier
+        if len(self.catalog.parts) == 1:
+            return self._nearest(directions, k, tier, where)
+        return self._nearest_by_models(directions, k, tier, where)
+
+    def _nearest_by_models(
+        self, directions: NDArray[np.float32], k: int, tier: Literal["bits", "embeddings"], where: str | None
+    ) -> Hits:
+        """Return the hits of one direction, (1, D), in a catalog of several models.
+
+        Each model that has a part in the direction proposes max(k, `DEPTH`) items. The proposed items are ranked by the
+        centred cosine of each of these models, and `fuse` joins the ranks.
+        """
+        parts = [part for part in self.catalog.parts if directions[:, part].any()] or self.catalog.parts
+        lists = [self._nearest(_only(directions, part), max(k, DEPTH), tier, where) for part in parts]
+        ids = np.unique(np.concatenate([hits.ids for hits in lists]))
+        centred = self._centred(self.catalog.embeddings(ids))
+        with one_thread():
+            cosines = np.stack([unit(centred[:, part]) @ unit(directions[:, part])[0] for part in parts], axis=1)
+        if len(parts) == 1:
+            order = best_first(cosines[:, 0], ids, k)
+            return Hits(ids[order], 1 - cosines[order, 0], lists[0].source, self.catalog)
+        return Hits(*fuse(cosines, ids, k), f"{lists[0].source}+ranks", self.catalog)
 
     def _by_codes(self, codes: NDArray[np.uint8], k: int, where: str | None) -> Hits:
         return self._nearest(codes, k, "codes", where)
@@ -210,6 +241,13 @@ class Searcher:
         if codec is None:
             raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
         return codec
+
+
+def _only(directions: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
+    """Return directions, (q, D), with zeros outside a part."""
+    alone = np.zeros_like(directions)
+    alone[:, part] = directions[:, part]
+    return alone
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:

@@ -227,19 +227,22 @@ class Answer:
         return replace(self, ranking=replace(self.ranking, precision=precision, recall=recall, tiers=tiers))
 
     def recall_alike(self, marks: ItemLabels, audited: ItemLabels, without: int = 0) -> Interval | None:
-        """Return the recall among items that resemble the marks, see `Session.recall_alike`."""
+        """Return the recall of the answer under the marks among items that resemble them; see `Session`."""
         fresh = [item for item in audited if item not in self.completeness.marks]
         if without > len(fresh):
             return None
         last = set(fresh[len(fresh) - without :])
         marks, audited = ({i: label for i, label in of.items() if i not in last} for of in (marks, audited))
-        return self.completeness.recall_alike(self.ranking.matched, marks, audited)
+        matched, size = self.with_marks(marks, audited).listed.matched, len(self.ranking.ids)
+        return self.completeness.recall_alike(matched[:size], marks, audited, joined=len(matched) - size)
 
     def random_checks(self, marks: ItemLabels) -> RandomChecks:
         """Return what random items that do not match are marked, see `Completeness.random_checks`."""
         return self.completeness.random_checks(self.ranking, marks)
 
-    def audit(self, count: int, marks: ItemLabels, outside: Ids, *, anywhere: bool) -> tuple[Answer, Ids]:
+    def audit(
+        self, count: int, marks: ItemLabels, outside: Ids, *, anywhere: bool, recall: float | None
+    ) -> tuple[Answer, Ids]:
         """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
 
         outside: random ids of what its filter lets in.
@@ -254,7 +257,7 @@ class Answer:
             outside = outside[~among(outside, self.ranking.ids[self.ranking.matched])]
             sample = known.draw_anywhere(left, marks, outside)
         else:
-            sample = known.draw_audit(left, marks, outside)
+            sample = known.draw_audit(left, marks, outside, matched=self.ranking.matched, recall=recall)
         return self.with_audit(sample), np.concatenate([waiting, sample.ids])
 
     def with_audit(self, sample: Sample) -> Answer:

@@ -145,6 +145,10 @@ class Session(OldNames):
         """Remove the marks of items."""
         self.labels.mark(as_ids(ids), 0, event_id=event_id)
 
+    def count_marked(self, *origins: str) -> int:
+        """Return how many items have a mark of one of some origins, see `mark`."""
+        return sum(origin in origins for origin in self.labels.origins().values())
+
     def undo(self) -> NDArray[np.int64]:
         """Undo the last call of mark or unmark that has not been undone; return its items, (m,) int64."""
         return self.labels.undo()
@@ -308,18 +312,19 @@ class Session(OldNames):
 
     # What is known of it, and what to mark next
 
-    def audit(self, count: int = AUDITED, *, anywhere: bool = False) -> NDArray[np.int64]:
+    def audit(self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
 
         They are drawn at random with known chances, most of them near the cut, some far below it; with `anywhere` all
-        with the same chance, from all that does not match. Mark any number of them, in any order, with origin "audit",
-        then call `estimate`. Items that were drawn before and are not marked yet come first. The draw depends on the
-        seed, the ranking and the marks. Raises UsageError before a find all.
+        with the same chance, from all that does not match. recall: the recall that the marks are to confirm; then half
+        of the items are the best that do not match, and most of the others do not match either. Mark any number of
+        them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
+        yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
         """
         if count < 1:
             raise UsageError(f"count: expected 1 or more, got {count}")
         answer = self.last_found()
-        self.found, ids = answer.audit(count, self.labels.current(), self._outside(), anywhere=anywhere)
+        self.found, ids = answer.audit(count, self.labels.current(), self._outside(), anywhere=anywhere, recall=recall)
         return ids
 
     @property
@@ -363,8 +368,9 @@ class Session(OldNames):
         return next_step(self, target_recall, count, checks)
 
     def recall_alike(self, *, without: int = 0) -> Interval | None:
-        """Return the recall of the last answer among items that resemble the marks, as `estimate` returns it of all.
+        """Return the recall of the present answer among items that resemble the marks, as `estimate` returns it of all.
 
+        Items marked since the find all are in the answer or left out of it as marked.
         without: how many of the items that were audited since the find all are left out, the last ones; None is
         returned if there are fewer. Raises UsageError before a find all.
         """

@@ -45,6 +45,10 @@ class Refinable(Protocol):
         """Return the last answer under the marks of its find all."""
         ...
 
+    def last_answer(self) -> Answer:
+        """Return the last answer under the present marks."""
+        ...
+
     def estimate(self) -> Ranking:
         """Estimate its recall with the newest marks."""
         ...
@@ -69,11 +73,15 @@ class Refinable(Protocol):
         """Return whether the answer was made with the marks there are, apart from new ones of some origins."""
         ...
 
+    def count_marked(self, *origins: str) -> int:
+        """Return how many marks have one of some origins."""
+        ...
+
     def suggest(self, count: int) -> NDArray[np.int64]:
         """Return ids whose marks would teach the model most."""
         ...
 
-    def audit(self, count: int, *, anywhere: bool = False) -> NDArray[np.int64]:
+    def audit(self, count: int, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids whose marks show how complete the answer is, near its cut or from all that does not match."""
         ...
 
@@ -129,8 +137,9 @@ def next_step(session: Refinable, target: float, count: int, checks: int) -> Ste
     if _reached(recall, target) and _reached(session.recall_alike(without=CONFIRMED_BY), target):
         return _looked_elsewhere(session, recall, target, count, checks)
     order: tuple[Literal["suggestion", "audit"], ...] = ("suggestion", "audit")
-    for kind in order if short else order[::-1]:
-        ids = session.suggest(count) if kind == "suggestion" else session.audit(count)
+    teaches = short and session.count_marked("suggestion", "border") <= session.count_marked("audit")
+    for kind in order if teaches else order[::-1]:
+        ids = session.suggest(count) if kind == "suggestion" else session.audit(count, recall=target)
         if len(ids):
             return Step(kind, ids, recall)
     return Step("exhausted", _NOTHING, recall)
@@ -138,7 +147,7 @@ def next_step(session: Refinable, target: float, count: int, checks: int) -> Ste
 
 def _looked_elsewhere(session: Refinable, recall: Interval | None, target: float, count: int, checks: int) -> Step:
     """Return the step after the share of what resembles the marks is held: random items to mark, or the end."""
-    ranking, looked = session.last_found().ranking, session.random_checks()
+    ranking, looked = session.last_answer().current, session.random_checks()
     found = 0.0 if ranking.precision is None else ranking.precision[0] * ranking.total
     needed = looked.needed(found, target)
     left = max(0, needed - looked.wrong)

@@ -1,4 +1,5 @@
-// The large view of an item: zoom, previous and next, its mark and its columns.
+// The large view of an item: zoom, previous and next, its mark and its columns; of a frame of a video also the frames
+// before and after it in time, which need not be in the list.
 
 import * as grid from "./grid.js";
 import { ROOT, labelOf, onChange } from "./marks.js";
@@ -9,6 +10,7 @@ const SWIPE_PX = 50; // from which on a touch that moves sideways goes to a neig
 const $ = (id) => document.getElementById(id);
 let item = null;
 let before = ""; // what was done to the previous item
+let framesTold = Promise.resolve(); // fulfilled when the frames around the item are shown
 let factor = 0;
 let details = false;
 let entered = false; // whether the history has an entry for the open view, which Back leaves
@@ -41,11 +43,22 @@ export function shut() {
 
 function show(tile, done = "") {
   before = grid.idOf(tile) === item ? "" : done;
-  item = grid.idOf(tile);
   grid.focusTile(tile, true);
-  const { picture: source, source: origin } = tile.querySelector(".open").dataset;
-  const picture = $("large-picture");
+  const data = tile.querySelector(".open").dataset;
   const title = tile.querySelector(".caption .text").textContent;
+  present(grid.idOf(tile), data, title, t("large-title", { place: grid.place(tile), count: grid.length(), title }));
+  const next = tile.nextElementSibling?.querySelector(".open").dataset.picture;
+  if (next) {
+    const ahead = new Image();
+    ahead.referrerPolicy = "no-referrer";
+    ahead.src = next;
+  }
+}
+
+// Shows an item. data: the addresses of its picture and of its source, and its time in a video; heading: the title in its list.
+function present(id, { picture: source, source: origin, time }, title, heading) {
+  item = id;
+  const picture = $("large-picture");
   picture.hidden = !source;
   $("large-blank").hidden = Boolean(source);
   if (source) {
@@ -55,18 +68,13 @@ function show(tile, done = "") {
   for (const link of [$("large-original"), $("large-download")]) link.hidden = !source || Boolean(origin && source === origin);
   $("large-original").href = `${ROOT}/originals/${item}`;
   $("large-download").href = `${ROOT}/originals/${item}?download=1`;
-  $("large-title").textContent = t("large-title", { place: grid.place(tile), count: grid.length(), title });
+  $("large-title").textContent = heading;
   $("large-source").hidden = !origin;
   if (origin) $("large-source").href = origin;
   setZoom(0);
   paint();
   tell();
-  const next = tile.nextElementSibling?.querySelector(".open").dataset.picture;
-  if (next) {
-    const ahead = new Image();
-    ahead.referrerPolicy = "no-referrer";
-    ahead.src = next;
-  }
+  framesTold = tellFrames(Boolean(time));
 }
 
 // Says that there is no picture, where one cannot be loaded.
@@ -81,6 +89,7 @@ function paint() {
   $("large").dataset.mark = label;
   $("large").querySelector(".mark.right").setAttribute("aria-pressed", label === 1);
   $("large").querySelector(".mark.wrong").setAttribute("aria-pressed", label === -1);
+  paintFrames();
   tellMark();
 }
 
@@ -128,6 +137,56 @@ export async function go(by) {
   $("stage").focus({ preventScroll: true });
 }
 
+// Shows the frames around the item, if it is one. Those from before stay until the answer comes, if it is among them.
+async function tellFrames(isFrame) {
+  const strip = $("frames");
+  if (!isFrame || !frameButton(item)) strip.replaceChildren();
+  strip.hidden = !strip.firstElementChild;
+  paintFrames();
+  if (!isFrame) return;
+  const asked = item;
+  const response = await fetch(`${ROOT}/items/${asked}/frames`, { headers: { "HX-Request": "true" } }).catch(() => null);
+  const frames = response?.ok ? await response.text() : "";
+  if (asked !== item || !frames) return;
+  strip.innerHTML = frames;
+  strip.hidden = false;
+  paintFrames();
+}
+
+const frameButton = (id) => $("frames").querySelector(`[data-frame="${id}"]`);
+
+function paintFrames() {
+  for (const button of $("frames").querySelectorAll(".frame")) {
+    button.dataset.mark = labelOf(Number(button.dataset.frame));
+    button.ariaCurrent = Number(button.dataset.frame) === item ? "true" : null;
+  }
+}
+
+// Goes to the previous or next frame of the video.
+export async function goInTime(by) {
+  const beside = () => {
+    const entry = frameButton(item)?.parentElement;
+    return (by > 0 ? entry?.nextElementSibling : entry?.previousElementSibling)?.firstElementChild;
+  };
+  if (!beside()) await framesTold;
+  if (isOpen() && beside()) showFrame(beside());
+}
+
+// Shows a frame: as an item of the list if its tile is in the document, else apart from the list.
+function showFrame(button) {
+  const id = Number(button.dataset.frame);
+  const tile = grid.byId(id);
+  before = "";
+  if (tile) show(tile);
+  else present(id, { ...button.dataset, time: true }, button.dataset.title, button.dataset.title);
+  $("stage").focus({ preventScroll: true });
+}
+
+$("frames")?.addEventListener("click", (event) => {
+  const button = event.target.closest(".frame");
+  if (button) showFrame(button);
+});
+
 onChange(paint);
 
 // Dragging moves a picture that is larger than the window.
@@ -159,7 +218,7 @@ document.addEventListener("close", (event) => {
     history.back();
   }
   entered = false;
-  grid.focusTile(grid.byId(item));
+  grid.focusTile(grid.byId(item) ?? grid.current());
 }, true);
 
 // Back closes the view and stays on the page; htmx would load the page again, so this listens in the capture phase.

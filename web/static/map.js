@@ -331,8 +331,9 @@ function hit(at) {
   return found.point;
 }
 
+// A card under the pointer would cover what is being drawn around, and what was chosen by it.
 function hover(at) {
-  if (pinned >= 0) return;
+  if (pinned >= 0 || tool !== "move") return;
   const point = hit(at);
   if (point === hovered) return;
   if (point < 0) return hideCard();
@@ -400,6 +401,7 @@ function up(event) {
 
 function setTool(name) {
   tool = name;
+  if (pinned < 0) hideCard();
   $("map-stage").dataset.tool = name;
   for (const button of root.querySelectorAll("button[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === name);
 }

@@ -109,9 +109,14 @@ function warn(text) {
 
 // Keys
 
-function press(selector) {
-  const element = typeof selector === "string" ? $(selector) : selector;
-  element?.click();
+const press = (element) => element?.click();
+
+// Presses a button of the matches; where it is missing, tells where it is.
+function pressThere(selector) {
+  const answered = $("#steps").dataset.answered !== undefined;
+  if ($(selector)) $(selector).click();
+  else if (answered) toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
+  else toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
 }
 
 function focusSearch() {
@@ -127,9 +132,9 @@ function openMenu(selector) {
   menu.querySelector("a, button, input")?.focus();
 }
 
-function toggleCut() {
-  const open = $("#completeness").classList.toggle("open");
-  $("#show-cut").ariaExpanded = open;
+// Shows or hides the buttons that have no room on a phone.
+function unfold(button) {
+  button.ariaExpanded = document.getElementById(button.getAttribute("aria-controls")).classList.toggle("open");
 }
 
 // Adds the item under the cursor to the query, or subtracts it.
@@ -145,8 +150,9 @@ const DEEDS = {
   "right": marked(1), "wrong": marked(-1), "unmark": marked(0),
   "rest-wrong": () => grid.afterMoves(() => markRest(-1)), "rest-right": () => grid.afterMoves(() => markRest(1)),
   "undo": takeBack("undo", marks.undo), "redo": takeBack("redo", marks.redo), "clear": () => marks.clear(),
-  "captions": view.toggleCaptions, "cut": toggleCut,
-  "before": () => large.go(-1), "after": () => large.go(1), "zoom": () => large.zoom(),
+  "captions": view.toggleCaptions, "cut": view.toggleCut, "unfold": unfold,
+  "before": () => large.go(-1), "after": () => large.go(1), "frame-before": () => large.goInTime(-1), "frame-after": () => large.goInTime(1),
+  "zoom": () => large.zoom(),
   "details": () => (large.isOpen() ? large.toggleDetails() : onTile(large.openDetails)()),
   "shut": () => large.shut(),
   "large": onTile((tile) => large.open(tile)),
@@ -160,11 +166,9 @@ const KEYS = {
   " ": DEEDS.unmark, "0": DEEDS.unmark, "Delete": DEEDS.unmark,
   "A": DEEDS["rest-right"], "X": DEEDS["rest-wrong"],
   "u": DEEDS.undo, "i": DEEDS.details, "o": DEEDS.large, "c": DEEDS.captions, "?": DEEDS.keys,
-  "f": () => press("#find"),
-  "s": () => press("#suggest"),
-  "k": () => press("#audit"),
-  "b": () => press("#to-matches"), "p": () => press("#tab-map"),
-  "r": () => press("#review"),
+  "f": () => press($("#find")), "b": () => press($("#to-matches")), "t": () => pressThere("#next"),
+  "s": () => pressThere("#suggest"), "k": () => pressThere("#audit"),
+  "p": () => pressThere("#tab-map"), "r": () => pressThere("#review"),
   "e": () => openMenu(".export"),
   "m": onTile((tile) => press(tile.querySelector(".like"))),
   "M": DEEDS.add, "l": DEEDS.subtract, "g": search.openFilter,
@@ -175,10 +179,11 @@ const LARGE_KEYS = {
   "a": KEYS.a, "y": KEYS.a, "Enter": KEYS.a, "x": KEYS.x, "n": KEYS.x,
   " ": KEYS[" "], "0": KEYS[" "], "Delete": KEYS[" "], "u": KEYS.u,
   "ArrowLeft": DEEDS.before, "ArrowUp": DEEDS.before, "ArrowRight": DEEDS.after, "ArrowDown": DEEDS.after,
+  ",": DEEDS["frame-before"], ".": DEEDS["frame-after"],
   "M": DEEDS.add, "l": DEEDS.subtract,
   "z": DEEDS.zoom, "i": DEEDS.details, "o": DEEDS.shut,
 };
-const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-"]);
+const REPEATED = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-", ",", "."]);
 
 function onUndoKeys(event) {
   if (event.altKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return false;
@@ -250,7 +255,7 @@ document.addEventListener("click", (event) => {
   if (button && tile) onMarkClick(event, button, tile);
   if (tile && event.target.closest(".open")) large.open(tile);
   const deed = event.target.closest("[data-do]");
-  if (deed) DEEDS[deed.dataset.do]();
+  if (deed) DEEDS[deed.dataset.do](deed);
   if (event.target.closest("[data-dismiss]")) event.target.closest(".alert").remove();
   const instead = event.target.closest("#search-told [data-search]");
   if (instead) {
@@ -283,7 +288,7 @@ function onMarkClick(event, button, tile) {
 
 // Removes a picture that cannot be loaded, so that the blank tile under it is seen.
 document.addEventListener("error", (event) => {
-  if (event.target.matches?.(".pick img")) event.target.remove();
+  if (event.target.matches?.(".pick img, .frame img")) event.target.remove();
   if (event.target.id === "large-picture") large.showBlank();
 }, true);
 
@@ -343,6 +348,7 @@ document.addEventListener("htmx:pushedIntoHistory", nameSession);
 // After new results keys work at once.
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
+  view.paintCut();
   if (target.id === "why-told") $("#why").showModal();
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();

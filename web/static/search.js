@@ -16,7 +16,7 @@ export function setUp() {
   const { query, where } = $("grid").dataset;
   if (query && document.activeElement !== $("q")) $("q").value = query;
   const { named } = $("grid").dataset;
-  $("session-name").textContent = named || t("sessions");
+  $("session-name").textContent = named;
   $("to-sessions").ariaLabel = named ? t("sessions-named", { name: named }) : t("sessions");
   $("size").textContent = $("grid").dataset.size;
   $("applied").value = where;
@@ -104,6 +104,7 @@ export function combine(sign, item) {
 export const isBeside = () => matchMedia("(min-width: 84rem)").matches;
 
 export const openFilter = () => {
+  $("places").classList.add("open");
   $("filter").open = true;
   $("where").focus();
 };

@@ -21,15 +21,16 @@ export function update() {
 // Returns the selector of the button that comes next, "" for none. left: how many items are still to be marked.
 function nextButton(left) {
   const { kind } = $("#grid").dataset;
-  const { answered, reached } = $("#steps").dataset;
+  const { answered, reached, target } = $("#steps").dataset;
   const changed = $("#new-marks").textContent !== "";
+  if (target !== undefined && kind !== "matches") return left < grid.length() ? "#next" : "";
   if (kind === "audit") return left === 0 ? "#to-matches" : "";
   if (kind === "suggest") return changed ? "#find" : "";
   if ($("#again")) return "#again";
   if (answered === undefined) return state().positive ? "#find" : kind === "home" ? "#search" : "";
   if (changed) return "#find";
   if (kind !== "matches") return "#to-matches";
-  return reached === undefined ? "#suggest" : "#export";
+  return reached === undefined ? "#next" : "#export";
 }
 
 // Tells how many of the items to check or to mark are done and returns how many are not; after the last check it is
@@ -68,8 +69,8 @@ async function judge() {
   const response = await fetch(`${ROOT}/completeness/now?tier=${$("#grid").dataset.part}`, { headers }).catch(() => null);
   if (!response?.ok || !$("#completeness")) return;
   const told = new DOMParser().parseFromString(await response.text(), "text/html");
-  for (const part of [".told", ".how p"]) {
-    $(`#completeness ${part}`).textContent = told.querySelector(`#completeness ${part}`).textContent;
+  for (const part of document.querySelectorAll("#completeness :is(.told, .intervals)")) {
+    part.textContent = told.querySelector(`#completeness .${part.classList.item(part.classList.length - 1)}`).textContent;
   }
   for (const count of document.querySelectorAll("#completeness .tabs b")) {
     count.textContent = told.querySelector(`#${count.parentElement.id} b`).textContent;

@@ -1,4 +1,5 @@
-// How the grid looks: captions under the pictures and the size of the tiles, both remembered by the browser.
+// How the page looks: captions under the pictures, the size of the tiles, and whether what moves the cut is shown. The browser
+// remembers it.
 
 import * as grid from "./grid.js";
 
@@ -28,6 +29,16 @@ export function toggleCaptions() {
   grid.resize();
 }
 
+export function toggleCut() {
+  remember("cut", document.documentElement.classList.toggle("cut-shown") ? "1" : "");
+  paintCut();
+}
+
+// The button comes anew with each list.
+export function paintCut() {
+  $("show-cut")?.setAttribute("aria-expanded", document.documentElement.classList.contains("cut-shown"));
+}
+
 // Makes tiles larger or smaller by a step of the slider.
 export function resizeBy(steps) {
   $("tile-size").valueAsNumber += steps;
@@ -47,4 +58,13 @@ export function begin() {
   $("tile-size").value = Number(remembered("size")) || 0;
   grid.setFactor(STEP ** $("tile-size").valueAsNumber);
   $("tile-size").addEventListener("input", setSize);
+  document.documentElement.classList.toggle("cut-shown", Boolean(remembered("cut")));
+  paintCut();
+  new ResizeObserver(tellFoot).observe($("bar"));
+}
+
+// What is fixed at the bottom stands above the bar, which is there on a phone.
+function tellFoot() {
+  const fixed = getComputedStyle($("bar")).position === "fixed";
+  document.documentElement.style.setProperty("--foot", fixed ? `${$("bar").offsetHeight}px` : "0px");
 }

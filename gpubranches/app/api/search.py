@@ -18,6 +18,7 @@ from gpubranches.catalog.metadata.tables import json_value
 from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.catalog.pictures.formats import FORMATS as PICTURE_FORMATS
 from gpubranches.core.options import MODELS
+from gpubranches.encoders.joint import split
 from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.types import SearchRequest
 
@@ -140,9 +141,10 @@ def health() -> dict[str, Any]:
 def catalog_info() -> dict[str, Any]:
     """Return what the catalog holds, and the available models and formats."""
     catalog = service().catalog
+    kinds = [spec.partition(":")[0] for spec in split(catalog.embedder)]
     return {
         **{name: value for name, value in catalog.info().items() if name != "path"},
-        "embedder": catalog.embedder.partition(":")[0],
+        "embedder": kinds[0] if len(kinds) == 1 else kinds,
         "backend": service().backend.name,
         "texts": service().reads_texts,
         "models": list(MODELS),

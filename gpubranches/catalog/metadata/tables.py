@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,36 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return the table of one Parquet file. Arrow gets an open file: it would derive columns from a path, or reject it.
+class ParquetFile(pq.ParquetFile):  # type: ignore[misc]  # noqa: TID251
+    """A Parquet file that Arrow reads in the thread of the caller only.
+
+    A thread of Arrow would release the source only after the read has returned. If the source is an object of Python
+    and the interpreter ends meanwhile, this aborts the process.
+    """
+
+    def __init__(self, source: Any, **options: Any):
+        super().__init__(source, pre_buffer=False, **options)
+
+    def read(self, *arguments: Any, **options: Any) -> pa.Table:
+        """Return all rows, see `pyarrow.parquet.ParquetFile.read`."""
+        return super().read(*arguments, use_threads=False, **options)
+
+    def read_row_groups(self, *arguments: Any, **options: Any) -> pa.Table:
+        """Return the rows of some row groups, see `pyarrow.parquet.ParquetFile.read_row_groups`."""
+        return super().read_row_groups(*arguments, use_threads=False, **options)
+
+    def iter_batches(self, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in batches, see `pyarrow.parquet.ParquetFile.iter_batches`."""
+        return iter(super().iter_batches(*arguments, use_threads=False, **options))
+
+
+def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pa.Table:
+    """Return the table of one Parquet file. Arrow gets an open file: it may reject a path.
 
     Raises OSError or pa.ArrowException if it cannot be read.
     """
-    with path.open("rb") as file:
-        return pq.read_table(file, columns=columns)
+    with source.open("rb") if isinstance(source, Path) else source as file, ParquetFile(file) as table:
+        return table.read(columns)
 
 
 def json_rows(table: pa.Table) -> list[dict[str, Any]]:

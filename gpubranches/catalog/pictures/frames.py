@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +34,7 @@ def duration(path: str | Path) -> float:
 
     Pictures end earlier in a truncated file. Raises DataError for a file without a video, or of unknown length.
     """
-    with _opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         if stream.duration is not None:
             told = float(stream.duration * stream.time_base)
         elif container.duration is not None:
@@ -53,10 +53,10 @@ def _end(container: Any, stream: Any, after_s: float) -> float:
 
     first = stream.start_time or 0
     try:
-        container.seek(first + int(after_s / stream.time_base), stream=stream)
+        _seek(container, stream, after_s)
         times = ((packet.dts if packet.pts is None else packet.pts, packet) for packet in container.demux(stream))
         ends = (time + (packet.duration or 0) for time, packet in times if time is not None)
-        return float((max(ends, default=first) - first) * stream.time_base)
+        return _seconds(stream, max(ends, default=first) - first)
     except av.FFmpegError:
         return 0.0
 
@@ -67,25 +67,80 @@ def open_frame(path: str | Path, seconds: float) -> IO[bytes]:
     seconds: from the beginning of the video. Raises DataError if there is no such frame, BackendUnavailableError
     without PyAV.
     """
-    with _opened(path) as (container, stream):
-        size = stream.codec_context.width * stream.codec_context.height
-        if size > MAX_FRAME_PIXELS:
-            raise DataError(f"{escaped_path(str(path))}: a frame has over {MAX_FRAME_PIXELS:,} pixels")
-        with _FRAMES.share(size * _FRAME_PIXEL_BYTES, escaped_path(str(path)), _DECODING):
-            stream.codec_context.thread_count = 1
-            first = stream.start_time or 0
-            container.seek(first + int(seconds / stream.time_base), stream=stream)
-            start, last = float(first * stream.time_base), None
-            for frame in container.decode(stream):
-                last = frame
-                if frame.time is None or frame.time - start >= seconds - _TOLERANCE_S:
-                    break
-            if last is None:
-                raise DataError(f"{escaped_path(str(path))}: no frame at {seconds:g} s")
-            image, out = last.to_image(), io.BytesIO()
-            (image.rotate(last.rotation, expand=True) if last.rotation else image).save(out, "BMP")
-    out.seek(0)
-    return out
+    with closing(open_frames(path, [seconds])) as files:
+        return next(files)
+
+
+def open_frames(path: str | Path, times: Iterable[float]) -> Generator[IO[bytes]]:
+    """Yield what `open_frame` gives for ascending times, decoded in one pass from the keyframe of the first one on."""
+    with open_video(path) as (container, stream):
+        start = _seconds(stream, stream.start_time or 0)
+        frames: Iterator[Any] | None = None
+        last = None
+        for seconds in times:
+            with decoding(path, stream):
+                if frames is None:
+                    _seek(container, stream, seconds)
+                    frames = decoded(container, stream)
+                while last is None or (last.time is not None and last.time - start < seconds - _TOLERANCE_S):
+                    frame = next(frames, None)
+                    if frame is None:
+                        break
+                    last = frame
+                if last is None:
+                    raise DataError(f"{escaped_path(str(path))}: no frame at {seconds:g} s")
+                image, out = last.to_image(), io.BytesIO()
+                (image.rotate(last.rotation, expand=True) if last.rotation else image).save(out, "BMP")
+            out.seek(0)
+            yield out
+
+
+@contextmanager
+def keyframes(path: str | Path) -> Iterator[Callable[[float], float]]:
+    """Yield a function that returns the time of the packet from which a frame is decoded, both in seconds.
+
+    Frames with the same keyframe are best decoded together. Nothing is decoded. Raises DataError for a file that is no
+    video; without a readable packet the function returns the time it is given.
+    """
+    import av
+
+    with open_video(path) as (container, stream):
+
+        def keyframe(seconds: float) -> float:
+            try:
+                _seek(container, stream, seconds)
+                packet = next(container.demux(stream))
+            except (av.FFmpegError, StopIteration):
+                return seconds
+            time = packet.dts if packet.pts is None else packet.pts
+            return seconds if time is None else _seconds(stream, time)
+
+        yield keyframe
+
+
+@contextmanager
+def decoding(path: str | Path, stream: Any) -> Iterator[None]:
+    """Hold the memory for frames of a video, in a thread that decodes some. Raises DataError for frames too large."""
+    size = stream.codec_context.width * stream.codec_context.height
+    if size > MAX_FRAME_PIXELS:
+        raise DataError(f"{escaped_path(str(path))}: a frame has over {MAX_FRAME_PIXELS:,} pixels")
+    with _FRAMES.share(size * _FRAME_PIXEL_BYTES, escaped_path(str(path)), _DECODING):
+        yield
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Decode the frames of a video from its present position on, in one thread."""
+    stream.codec_context.thread_count = 1
+    yield from container.decode(stream)
+
+
+def _seek(container: Any, stream: Any, seconds: float) -> None:
+    """Go to the last keyframe at or before a time."""
+    container.seek((stream.start_time or 0) + int(seconds / stream.time_base), stream=stream)
+
+
+def _seconds(stream: Any, time: int) -> float:
+    return float(time * stream.time_base)
 
 
 def frame_size(path: str | Path) -> tuple[int, int]:
@@ -114,8 +169,12 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video; yield its container and its first stream of pictures."""
+def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video; yield its container and its first stream of pictures.
+
+    Raises DataError for a file that is no video or cannot be decoded inside the block, BackendUnavailableError without
+    PyAV.
+    """
     try:
         import av
     except ImportError as error:

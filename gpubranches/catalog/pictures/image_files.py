@@ -147,7 +147,7 @@ def present_path(source: dict[str, Any], place: str, id: int | None = None) -> s
     """
     for step in source.get("moved") or ():
         if isinstance(step, dict):
-            place = _renamed(place, step) if id is not None and id < step["below"] else place
+            place = _renamed(place, step) if id is not None and step.get("from", 0) <= id < step["below"] else place
             continue
         before, after = step
         if _is_below(place, before) and not _is_below(place, after):

@@ -89,12 +89,13 @@ def open_row(path: Path | str, row: int) -> IO[bytes]:
 
 def _read_row(path: Path | str, row: int) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from gpubranches.catalog.metadata.tables import ParquetFile
 
     try:
         with (
             stores.open_file(path) if isinstance(path, str) else path.open("rb") as opened,
-            pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file,
+            ParquetFile(opened, buffer_size=_BUFFER_BYTES) as file,
         ):
             column, first = picture_column(file.schema_arrow), 0
             for group in range(file.metadata.num_row_groups):

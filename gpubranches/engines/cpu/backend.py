@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numba
@@ -24,6 +25,8 @@ from gpubranches.engines.scan import Linear
 
 _FEWEST_TILES, _MOST_TILES = 8, 64
 _SEED_ZONES = 32
+_QUERIES = 16
+"""How many queries over codes are answered by one pass over the zones."""
 _MANY_ESTIMATORS = 1024
 _ZONES_A_TASK = 1024
 _MANY_RANKED = 1 << 18
@@ -117,10 +120,10 @@ class CpuBackend(HostBackend):
         run(lambda i: order.scatter(found[i][0], found[i][1], places[i], tie_keys), list(range(len(found))))
         ids = np.empty(len(tie_keys), np.int64)
 
-        used = each.bit_length() - 1
-
         def finish(span: NDArray[np.int64]) -> None:
-            order.sort_ids(tie_keys, span, used, ids)
+            for bucket in np.split(tie_keys[span[0] : span[-1]], span[1:-1] - span[0]):
+                bucket.sort()
+            order.ids_of(tie_keys[span[0] : span[-1]], ids[span[0] : span[-1]])
 
         cuts = np.searchsorted(bounds[: buckets + 1], np.linspace(0, len(tie_keys), 4 * self.threads + 1))
         run(finish, [bounds[a : b + 1] for a, b in itertools.pairwise(cuts.tolist()) if b > a])
@@ -187,41 +190,55 @@ class CpuBackend(HostBackend):
     def _nearest_rows(
         self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        if len(queries) >= 2 * self.threads:
-            return self._map(lambda query: self._nearest_one(parts, query, k, in_turn), list(queries))
-        return [self._nearest_one(parts, query, k, self._map) for query in queries]
+        each = 1 if self.stop_leaves is not None else _QUERIES
+        return [
+            found
+            for first in range(0, len(queries), each)
+            for found in self._nearest_of_group(parts, queries[first : first + each], k)
+        ]
 
-    def _nearest_one(
-        self, parts: list[SegmentRows], query: NDArray[np.uint8], k: int, run: Run
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def _nearest_of_group(
+        self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         """Search the zones with the nearest bounds first: the k-th row found there rules out most other zones.
 
-        With `stop_leaves` only that many zones are searched, so the answer is approximate.
+        Each zone is read once for all queries; the bounds take 4 bytes for a zone and query. With `stop_leaves`, which
+        allows one query, only that many zones are searched, so the answer is approximate.
         """
-        cutoff = np.full(1, _LEAST_KEY + 1, np.int32)
-        wide = query.astype(np.int16)
-        bounds = {part.segment.start: np.empty(part.segment.tiles * ZONES, np.int32) for part in parts}
+        cutoffs = np.full(len(queries), _LEAST_KEY + 1, np.int32)
+        wide = queries.astype(np.int16)
+        bounds = {part.segment.start: np.empty((len(queries), part.segment.tiles * ZONES), np.int32) for part in parts}
 
         def bound(task: Task) -> None:
             segment, own = task[0].segment, bounds[task[0].segment.start]
-            score_kernels.zone_bounds(flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], wide, own)
+            for query, line in zip(wide, own, strict=True):
+                score_kernels.zone_bounds(
+                    flat(segment.zones), task[0].allowed, segment.d, task[1], task[2], query, line
+                )
 
-        def look(task: ZoneTask) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-            segment, own = task[0].segment, bounds[task[0].segment.start]
-            codes, ids = flat(segment.codes), flat(segment.ids)
-            rows, keys = score_kernels.near_rows(codes, task[0].allowed, segment.d, task[1], own, wide, k, cutoff, ids)
-            return segment.ids[rows], keys
+        def look(task: ZoneTask, chosen: slice = slice(None)) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
+            segment, own = task[0].segment, bounds[task[0].segment.start][chosen]
+            codes, ids, allowed = flat(segment.codes), flat(segment.ids), task[0].allowed
+            rows, keys, counts = score_kernels.near_rows(
+                codes, allowed, segment.d, task[1], own, wide[chosen], k, cutoffs[chosen], ids
+            )
+            return [(segment.ids[rows[q, :n]], keys[q, :n].copy()) for q, n in enumerate(counts.tolist())]
 
-        run(bound, self._tasks(parts))
-        if self.stop_leaves is not None:
-            found = run(look, _seed_zones(parts, bounds, self.stop_leaves))
-            return joined([ids for ids, _ in found], np.int64), -joined([keys for _, keys in found], np.int32)
-        nearest = [keys for _, keys in run(look, _seed_zones(parts, bounds, max(_SEED_ZONES, 4 * k // ZONE)))]
-        seen = joined(nearest, np.int32)
-        if len(seen) >= k:
-            cutoff[0] = max(cutoff[0], np.partition(seen, len(seen) - k)[len(seen) - k])
-        found = run(look, list(_zones_within(parts, bounds, cutoff[0])))
-        return joined([ids for ids, _ in found], np.int64), -joined([keys for _, keys in found], np.int32)
+        self._map(bound, self._tasks(parts))
+        found = []
+        for q in range(len(queries)):
+            lines = {start: own[q] for start, own in bounds.items()}
+            count = max(_SEED_ZONES, 4 * k // ZONE) if self.stop_leaves is None else self.stop_leaves
+            found = self._map(partial(look, chosen=slice(q, q + 1)), _seed_zones(parts, lines, count))
+            seen = joined([keys for ((_, keys),) in found], np.int32)
+            if len(seen) >= k:
+                cutoffs[q] = max(cutoffs[q], np.partition(seen, len(seen) - k)[len(seen) - k])
+        if self.stop_leaves is None:
+            found = self._map(look, list(_zones_within(parts, bounds, cutoffs)))
+        return [
+            (joined([own[q][0] for own in found], np.int64), -joined([own[q][1] for own in found], np.int32))
+            for q in range(len(queries))
+        ]
 
     def _tasks(self, parts: list[SegmentRows]) -> list[Task]:
         """Divide the parts into runs of tiles, enough for all threads but not too many."""
@@ -328,10 +345,10 @@ def _seed_zones(parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], 
 
 
 def _zones_within(
-    parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], cutoff: np.int32
+    parts: list[SegmentRows], bounds: dict[int, NDArray[np.int32]], cutoffs: NDArray[np.int32]
 ) -> Iterator[ZoneTask]:
-    """Yield the zones whose bounds reach the cutoff, in tasks of some zones."""
+    """Yield the zones whose bounds reach the cutoff of a query, in tasks of some zones."""
     for part in parts:
-        zones = np.flatnonzero(bounds[part.segment.start] >= cutoff)
+        zones = np.flatnonzero((bounds[part.segment.start] >= cutoffs[:, None]).any(axis=0))
         for start in range(0, len(zones), _ZONES_A_TASK):
             yield part, zones[start : start + _ZONES_A_TASK]

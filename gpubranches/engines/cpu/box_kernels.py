@@ -11,12 +11,11 @@ import numpy as np
 from gpubranches.catalog import TILE, ZONE, ZONES
 from gpubranches.engines.cpu.order import splitmix
 from gpubranches.engines.cpu.vectors import (
-    at_least32,
-    at_most32,
+    box_rows128,
+    box_zones32,
     count64,
     fetch,
     inner,
-    inside64,
     kernel,
     lowest_bit,
     popcount,
@@ -28,103 +27,78 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @inner
-def box_zones(zones, base, d, start, stop, features, low, high, live):
-    """Return two words over the 32 zones of a tile: zones that may have rows in the box, and zones inside the box."""
-    touched = live
-    full = live
-    for j in range(start, stop):
-        smallest = base + np.int64(features[j]) * ZONES
-        largest = smallest + d * ZONES
-        touched &= at_least32(zones, largest, low[j]) & at_most32(zones, smallest, high[j])
-        if touched == np.uint64(0):
-            break
-        full &= at_least32(zones, smallest, low[j]) & at_most32(zones, largest, high[j])
-    return touched, full & touched
+def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed, ahead):
+    """Write to plan, (b, 2) uint64, the zones that each box reads and those entirely in it.
 
-
-@inner
-def _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed):
-    """Write to plan, (b, 2) uint64, the zones that each box reads and those entirely in it; to needed the reads by dim.
-
-    needed: (d,) uint64.
+    Write to ahead, (d * ZONES,) int64, where the zones that some box reads begin, from the tile's first byte. Return
+    their number, and how many zones the boxes read, each counted for each box. needed: scratch, (d,) uint64.
     """
     live = live_zones(allowed, tile)
     needed[:] = 0
+    reads, count = np.int64(0), np.int64(0)
     for box in range(len(plan)):
         start, stop = np.int64(offsets[box]), np.int64(offsets[box + 1])
-        touched, full = box_zones(zones, tile * 2 * d * ZONES, d, start, stop, features, low, high, live)
-        plan[box, 0], plan[box, 1] = touched & ~full, full
+        touched, full = box_zones32(zones, tile * 2 * d * ZONES, d, features, low, high, start, stop)
+        part = touched & ~full & live
+        plan[box, 0], plan[box, 1] = part, full & live
+        reads += np.int64(popcount(part))
         for j in range(start, stop):
-            needed[features[j]] |= plan[box, 0]
-
-
-@inner
-def _fetch_dims(codes, base, needed, first, stop):
-    """Prefetch the needed zones of dims first..stop-1 of the tile at `base`."""
-    for f in range(first, stop):
+            needed[features[j]] |= part
+    for f in range(d):
         word = needed[f]
         while word != np.uint64(0):
-            at = base + f * TILE + np.int64(lowest_bit(word)) * ZONE
+            ahead[count] = f * TILE + np.int64(lowest_bit(word)) * ZONE
             word &= word - np.uint64(1)
-            fetch(codes, at)
-            fetch(codes, at + 64)
+            count += 1
+    return count, reads
 
 
 @inner
-def box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit):
-    """Add to hit the rows of the zones `part` that lie in the box; return the zones that have such rows.
-
-    It tests one dim after the other on the zones that still have rows, so no branch depends on the codes. words:
-    scratch, (64,) uint64; listed: scratch, (33,) int64.
-    """
-    count = np.int64(0)
+def box_rows(codes, base, start, stop, features, low, high, part, hit):
+    """Add to hit, (64,) uint64, the rows of the zones `part` that lie in the box; return the zones with such rows."""
+    some = np.uint64(0)
     while part != np.uint64(0):
         zone = np.int64(lowest_bit(part))
         part &= part - np.uint64(1)
-        words[2 * zone], words[2 * zone + 1] = _ALL, _ALL
-        listed[count] = zone
-        count += 1
-    for j in range(start, stop):
-        column = base + np.int64(features[j]) * TILE
-        lowest, span = low[j], np.uint8(high[j] - low[j])
-        kept = np.int64(0)
-        for i in range(count):
-            zone = listed[i]
-            first = words[2 * zone] & inside64(codes, column + zone * ZONE, lowest, span)
-            second = words[2 * zone + 1] & inside64(codes, column + zone * ZONE + 64, lowest, span)
-            words[2 * zone], words[2 * zone + 1] = first, second
-            listed[kept] = zone
-            kept += np.int64((first | second) != np.uint64(0))
-        count = kept
-    some = np.uint64(0)
-    for i in range(count):
-        zone = listed[i]
-        hit[2 * zone] |= words[2 * zone]
-        hit[2 * zone + 1] |= words[2 * zone + 1]
-        some |= np.uint64(1) << np.uint64(zone)
+        first, second = box_rows128(codes, base + zone * ZONE, TILE, features, low, high, start, stop)
+        hit[2 * zone] |= first
+        hit[2 * zone + 1] |= second
+        some |= np.uint64((first | second) != np.uint64(0)) << np.uint64(zone)
     return some
 
 
 @inner
-def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed, scratch, counts):
-    """Count the votes of one tile into counts, (TILE,) uint16, and prefetch the data of the next tile.
+def _fetch_zones(codes, base, ahead, first, stop):
+    """Prefetch the zones that begin at ahead[first:stop], counted from base."""
+    for i in range(first, stop):
+        fetch(codes, base + ahead[i])
+        fetch(codes, base + ahead[i] + 64)
 
-    base: the tile's first byte; plan: from `_plan`; needed: of the next tile, zeros if there is none.
+
+@inner
+def _tile_votes(codes, base, d, plan, reads, owners, offsets, features, low, high, ahead, count, hit, counts):
+    """Count the votes of one tile into counts, (TILE,) uint16, and prefetch `count` zones of the next tile.
+
+    base: the tile's first byte; plan, reads: of this tile, ahead, count: of the next, from `_plan`; hit: scratch.
+    A processor waits if it has too many lines to prefetch at once, so each read of a zone prefetches its share.
     """
-    listed, words, hit = scratch
     counts[:] = 0
-    d, estimators = len(needed), len(owners) - 1
-    for e in range(estimators):
-        _fetch_dims(codes, base + d * TILE, needed, e * d // estimators, (e + 1) * d // estimators)
+    following, fetched = base + d * TILE, np.int64(0)
+    share = count // max(reads, 1)
+    for e in range(len(owners) - 1):
         some, done = np.uint64(0), np.uint64(0)
         for box in range(owners[e], owners[e + 1]):
             done |= plan[box, 1]
         hit[:] = 0
         for box in range(owners[e], owners[e + 1]):
+            start, stop = np.int64(offsets[box]), np.int64(offsets[box + 1])
             part = plan[box, 0] & ~done
-            if part != np.uint64(0):
-                start, stop = np.int64(offsets[box]), np.int64(offsets[box + 1])
-                some |= box_rows(codes, base, start, stop, features, low, high, part, listed, words, hit)
+            while part != np.uint64(0):
+                _fetch_zones(codes, following, ahead, fetched, fetched + share)
+                fetched += share
+                zone = part & (~part + np.uint64(1))
+                some |= box_rows(codes, base, start, stop, features, low, high, zone, hit)
+                part ^= zone
         some |= done
         while some != np.uint64(0):
             zone = np.int64(lowest_bit(some))
@@ -132,6 +106,7 @@ def _tile_votes(codes, base, plan, owners, offsets, features, low, high, needed,
             whole = _ALL if (done >> np.uint64(zone)) & np.uint64(1) else np.uint64(0)
             count64(counts, zone * ZONE, hit[2 * zone] | whole)
             count64(counts, zone * ZONE + 64, hit[2 * zone + 1] | whole)
+    _fetch_zones(codes, following, ahead, fetched, count)
 
 
 @inner
@@ -154,24 +129,22 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
     answers: by votes from e down to 0, then by the highest 64 - shift bits of the tie key. While one tile is read, the
     bytes of the next one are prefetched: memory is read by zones, a pattern that no hardware predicts.
     """
-    counts = np.empty(TILE, np.uint16)
-    scratch = np.empty(ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
+    counts, hit = np.empty(TILE, np.uint16), np.empty(_WORDS, np.uint64)
     plans = np.empty((2, len(offsets) - 1, 2), np.uint64)
-    needed = np.empty(d, np.uint64)
+    needed, ahead = np.empty(d, np.uint64), np.empty(d * ZONES, np.int64)
     tie_keys = np.empty((stop - first) * TILE, np.uint64)
     buckets = np.empty((stop - first) * TILE, np.int32)
     each = 1 << (64 - shift)
     sizes = np.zeros(len(owners) * each, np.int64)
-    _plan(zones, allowed, first, d, offsets, features, low, high, plans[first % 2], needed)
-    count, total = 0, np.int64(0)
+    found, total = 0, np.int64(0)
+    _, reads = _plan(zones, allowed, first, d, offsets, features, low, high, plans[first % 2], needed, ahead)
     for tile in range(first, stop):
+        own, own_reads, count = plans[tile % 2], reads, np.int64(0)
         if tile + 1 < stop:
             following = plans[(tile + 1) % 2]
-            _plan(zones, allowed, tile + 1, d, offsets, features, low, high, following, needed)
-        else:
-            needed[:] = 0
-        own = plans[tile % 2]
-        _tile_votes(codes, tile * d * TILE, own, owners, offsets, features, low, high, needed, scratch, counts)
+            count, reads = _plan(zones, allowed, tile + 1, d, offsets, features, low, high, following, needed, ahead)
+        base = tile * d * TILE
+        _tile_votes(codes, base, d, own, own_reads, owners, offsets, features, low, high, ahead, count, hit, counts)
         for w in range(_WORDS):
             word = reach64(counts, w * 64, least) & allowed[tile * _WORDS + w]
             total += np.int64(popcount(word))
@@ -180,24 +153,23 @@ def votes(codes, zones, allowed, d, first, stop, owners, offsets, features, low,
             while word != np.uint64(0):
                 at = w * 64 + np.int64(lowest_bit(word))
                 word &= word - np.uint64(1)
-                tie_keys[count] = splitmix(ids[tile * TILE + at])
-                bucket = (len(owners) - 1 - np.int64(counts[at])) * each + np.int64(tie_keys[count] >> np.uint64(shift))
-                buckets[count] = bucket
+                tie_key = splitmix(ids[tile * TILE + at])
+                bucket = (len(owners) - 1 - np.int64(counts[at])) * each + np.int64(tie_key >> np.uint64(shift))
+                tie_keys[found], buckets[found] = tie_key, bucket
                 sizes[bucket] += 1
-                count += 1
-    return tie_keys[:count].copy(), buckets[:count].copy(), sizes, total
+                found += 1
+    return tie_keys[:found].copy(), buckets[:found].copy(), sizes, total
 
 
 @kernel
 def held(codes, zones, allowed, d, first, stop, owners, offsets, features, low, high, found):
     """Write to found, a bitmap like `allowed`, which rows of tiles first..stop-1 have a vote."""
-    counts = np.empty(TILE, np.uint16)
-    scratch = np.empty(ZONES + 1, np.int64), np.empty(_WORDS, np.uint64), np.empty(_WORDS, np.uint64)
+    counts, hit = np.empty(TILE, np.uint16), np.empty(_WORDS, np.uint64)
     plan = np.empty((len(offsets) - 1, 2), np.uint64)
-    needed, none = np.empty(d, np.uint64), np.zeros(d, np.uint64)
+    needed, ahead = np.empty(d, np.uint64), np.empty(d * ZONES, np.int64)
     for tile in range(first, stop):
-        _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed)
-        _tile_votes(codes, tile * d * TILE, plan, owners, offsets, features, low, high, none, scratch, counts)
+        _plan(zones, allowed, tile, d, offsets, features, low, high, plan, needed, ahead)
+        _tile_votes(codes, tile * d * TILE, d, plan, 0, owners, offsets, features, low, high, ahead, 0, hit, counts)
         for w in range(_WORDS):
             at = tile * _WORDS + w
             found[at] = reach64(counts, w * 64, np.uint16(1)) & allowed[at]

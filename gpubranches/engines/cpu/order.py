@@ -123,48 +123,6 @@ def scatter(tie_keys, buckets, places, out):
 
 
 @inner
-def _sort_few(values, start, stop):
-    """Sort values[start:stop], efficient for few values. Source: Shell (CACM 1959), gaps of Ciura (2001)."""
-    for gap in (701, 301, 132, 57, 23, 10, 4, 1):
-        for i in range(start + gap, stop):
-            value = values[i]
-            j = i
-            while j >= start + gap and values[j - gap] > value:
-                values[j] = values[j - gap]
-                j -= gap
-            values[j] = value
-
-
-@inner
-def _sort_uniform(values, spare, start, stop, used):
-    """Sort values[start:stop], uint64 with the same `used` highest bits and uniformly distributed lower bits.
-
-    One counting pass by the next bits leaves a few values in each bucket, which are then sorted.
-    """
-    bits = 0
-    while bits < 14 and (stop - start) >> (bits + 2):
-        bits += 1
-    if bits > 2:
-        places = np.zeros((1 << bits) + 1, np.int64)
-        for i in range(start, stop):
-            places[((values[i] << np.uint64(used)) >> np.uint64(64 - bits)) + np.uint64(1)] += 1
-        places[0] = start
-        for i in range(1 << bits):
-            places[i + 1] += places[i]
-        for i in range(start, stop):
-            part = (values[i] << np.uint64(used)) >> np.uint64(64 - bits)
-            spare[places[part]] = values[i]
-            places[part] += 1
-        values[start:stop] = spare[start:stop]
-        first = start
-        for i in range(1 << bits):
-            _sort_few(values, first, places[i])
-            first = places[i]
-    else:
-        _sort_few(values, start, stop)
-
-
-@inner
 def _id_of(tie_key):
     """Return the id, int64, of a tie key, uint64, by inverting splitmix64."""
     z = tie_key
@@ -175,18 +133,10 @@ def _id_of(tie_key):
 
 
 @kernel
-def sort_ids(tie_keys, bounds, used, out):
-    """Sort tie_keys[bounds[i]:bounds[i + 1]] for each i, and write their ids to out, (m,) int64.
-
-    The values of one span have the same `used` highest bits.
-    """
-    spare = np.empty(bounds[-1] - bounds[0], np.uint64)
-    base = bounds[0]
-    values = tie_keys[base : bounds[-1]]
-    for i in range(len(bounds) - 1):
-        _sort_uniform(values, spare, bounds[i] - base, bounds[i + 1] - base, used)
-    for i in range(len(values)):
-        out[base + i] = _id_of(values[i])
+def ids_of(tie_keys, out):
+    """Write the ids of tie keys, (m,) uint64, to out, (m,) int64."""
+    for i in range(len(tie_keys)):
+        out[i] = _id_of(tie_keys[i])
 
 
 @kernel
@@ -232,7 +182,7 @@ def unpack_ranked(words, ids, out_ids, out_scores):
             ties = np.empty(stop - start, np.uint64)
             for i in range(len(ties)):
                 ties[i] = splitmix(out_ids[start + i])
-            _sort_uniform(ties, np.empty_like(ties), 0, len(ties), 0)
+            ties.sort()
             for i in range(len(ties)):
                 out_ids[start + i] = _id_of(ties[i])
         start = stop

@@ -25,7 +25,7 @@ from gpubranches.engines.cpu.vectors import (
 )
 
 _BLOCK = 512
-_SPARE = 4096
+_SPARE = 1024
 _AHEAD = 192
 """How many rows ahead the bits are prefetched, because hardware does not prefetch beyond a page."""
 
@@ -96,8 +96,9 @@ def bit_scores(bits, scales, planes, peak, allowed, n, first, stop, limit, min_k
     for block in range(first, stop, _BLOCK):
         _block_differences(bits, planes, block, n, allowed, sums)
         size = min(_BLOCK, stop - block)
+        own = scales[block : block + size]  # LLVM vectorises a loop that begins at 0
         for i in range(size):
-            scores[i] = key(np.float32(peak - 2 * np.int32(narrow[i])) * _single(scales[block + i]))
+            scores[i] = key(np.float32(peak - np.int32(2) * np.int32(narrow[i])) * _single(own[i]))
         count, reached = _select(scores, (size + 63) // 64, allowed, block, min_key, cutoff, rows, keys, count)
         total += reached
         if count + _BLOCK > capacity and count > limit:
@@ -170,31 +171,36 @@ def zone_bounds(zones, allowed, d, first, stop, query, out):
 
 
 @kernel
-def near_rows(codes, allowed, d, chosen, bounds, query, limit, cutoff, ids):
-    """Return the `limit` rows of the chosen zones nearest to query, (d,) int16, and minus their squared L2, int32.
+def near_rows(codes, allowed, d, chosen, bounds, queries, limit, cutoffs, ids):
+    """Return the `limit` rows of the chosen zones nearest to each query, minus their squared L2, and their number.
 
-    chosen: (m,) zone numbers of the segment; bounds: from zone_bounds. Zones whose bound is below the cutoff are
-    skipped.
+    chosen: (m,) zone numbers of the segment; bounds: (q, zones), a line for each query, from zone_bounds; queries: (q,
+    d) int16; cutoffs: (q,) int32. Zones whose bound is below the cutoff are skipped. A zone is read from memory once
+    for all queries. Returns rows and keys, (q, capacity) int32, and counts, (q,) int64.
     """
     capacity = min(len(chosen) * ZONE, 2 * limit + _SPARE) + ZONE
-    rows = np.empty(capacity, np.int32)
-    keys = np.empty(capacity, np.int32)
+    rows = np.empty((len(queries), capacity), np.int32)
+    keys = np.empty((len(queries), capacity), np.int32)
+    counts = np.zeros(len(queries), np.int64)
     away = np.empty(ZONE, np.int32)
-    count = 0
     for index in range(len(chosen)):
         zone = chosen[index]
-        if bounds[zone] < cutoff[0]:
-            continue
         following = chosen[min(index + 1, len(chosen) - 1)]
-        zone_squares(codes, _zone_start(zone, d), _zone_start(following, d), TILE, query, away)
-        for w in range(2):
-            word = reach64(away, w * 64, cutoff[0]) & allowed[zone * 2 + w]
-            count = append_rows(word, zone * ZONE + w * 64, away, w * 64, rows, keys, count)
-        if count + ZONE > capacity and count > limit:
-            count = keep_best(rows, keys, count, limit, ids, cutoff)
-    if count > limit:
-        count = keep_best(rows, keys, count, limit, ids, cutoff)
-    return rows[:count].copy(), keys[:count].copy()
+        for q in range(len(queries)):
+            cutoff, count = cutoffs[q : q + 1], counts[q]
+            if bounds[q, zone] < cutoff[0]:
+                continue
+            zone_squares(codes, _zone_start(zone, d), _zone_start(following, d), TILE, queries[q], away)
+            for w in range(2):
+                word = reach64(away, w * 64, cutoff[0]) & allowed[zone * 2 + w]
+                count = append_rows(word, zone * ZONE + w * 64, away, w * 64, rows[q], keys[q], count)
+            if count + ZONE > capacity and count > limit:
+                count = keep_best(rows[q], keys[q], count, limit, ids, cutoff)
+            counts[q] = count
+    for q in range(len(queries)):
+        if counts[q] > limit:
+            counts[q] = keep_best(rows[q], keys[q], counts[q], limit, ids, cutoffs[q : q + 1])
+    return rows, keys, counts
 
 
 @fast_inner

@@ -10,7 +10,7 @@ uses numba's internal API, so the version of numba is bounded, and tests compare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -83,6 +83,99 @@ at_least32 = _compare32(">=")
 """at_least32(array, offset, bound): which of 32 bytes from offset on are >= bound, as uint64."""
 at_most32 = _compare32("<=")
 """at_most32(array, offset, bound): which of 32 bytes from offset on are <= bound, as uint64."""
+
+
+def _no_excess(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Return left - right, or 0 where left is not larger: zero says that left <= right."""
+    name = f"llvm.usub.sat.v{left.type.count}i8"
+    kind = ir.FunctionType(left.type, [left.type, left.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [left, right])
+
+
+def _zero_bytes(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """Return a word with a bit for each byte that is zero."""
+    zeros = builder.icmp_unsigned("==", vector, ir.Constant(vector.type, None))
+    return builder.zext(builder.bitcast(zeros, ir.IntType(vector.type.count)), _I64)
+
+
+def _tested(
+    context: Any, builder: ir.IRBuilder, kinds: Any, box: Any, lanes: int, tests: Callable[..., list[ir.Value]]
+) -> ir.Value:
+    """Return two words: which bytes of two vectors of `lanes` have no excess in any range of a box.
+
+    box: (features, low, high, start, stop), kinds: its types; tests: called with (feature, low, high) of a range, the
+    bounds as vectors; returns the excess for each word.
+    """
+    features, low, high, start, stop = box
+    vector = ir.VectorType(_I8, lanes)
+    excess = [cgutils.alloca_once(builder, vector) for _ in range(2)]
+    for total in excess:
+        builder.store(ir.Constant(vector, None), total)
+    with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1)) as (j, _):
+        feature, lowest, highest = (
+            builder.load(_address(context, builder, kind, array, j))
+            for kind, array in zip(kinds, (features, low, high), strict=False)
+        )
+        bounds = [_splat(builder, bound, lanes) for bound in (lowest, highest)]
+        for total, own in zip(excess, tests(builder.zext(feature, _I64), *bounds), strict=True):
+            builder.store(builder.or_(builder.load(total), own), total)
+    words = [_zero_bytes(builder, builder.load(total)) for total in excess]
+    return context.make_tuple(builder, types.UniTuple(types.uint64, 2), words)
+
+
+@intrinsic
+def box_rows128(
+    typing: Any, codes: Any, offset: Any, stride: Any, features: Any, low: Any, high: Any, start: Any, stop: Any
+) -> Any:
+    """Return two words: which of 128 rows lie in ranges start..stop-1 of a box.
+
+    The codes of dim f begin at offset + f * stride. A range costs three vector instructions: the excess of code - low
+    over high - low, with wrapping and saturating subtractions, is added to that of the other ranges.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        codes, offset, stride, *box = arguments
+
+        def tests(feature: ir.Value, low: ir.Value, high: ir.Value) -> list[ir.Value]:
+            column = builder.add(offset, builder.mul(feature, stride))
+            span = builder.sub(high, low)
+            found = []
+            for half in (0, 64):
+                at = _address(context, builder, signature.args[0], codes, builder.add(column, ir.Constant(_I64, half)))
+                found.append(_no_excess(builder, builder.sub(_load(builder, at, _I8, 64), low), span))
+            return found
+
+        return _tested(context, builder, signature.args[3:], box, 64, tests)
+
+    words = types.UniTuple(types.uint64, 2)
+    return words(codes, types.int64, types.int64, features, low, high, types.int64, types.int64), generate
+
+
+@intrinsic
+def box_zones32(
+    typing: Any, zones: Any, offset: Any, d: Any, features: Any, low: Any, high: Any, start: Any, stop: Any
+) -> Any:
+    """Return two words over 32 zones: those that overlap ranges start..stop-1 of a box, and those that lie in them.
+
+    The minima of dim f begin at offset + 32 f, the maxima at offset + 32 (d + f).
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        zones, offset, d, *box = arguments
+
+        def tests(feature: ir.Value, low: ir.Value, high: ir.Value) -> list[ir.Value]:
+            smallest, largest = (
+                _load(builder, _address(context, builder, signature.args[0], zones, builder.add(offset, at)), _I8, 32)
+                for at in (builder.shl(f, ir.Constant(_I64, 5)) for f in (feature, builder.add(d, feature)))
+            )
+            apart = _no_excess(builder, smallest, high), _no_excess(builder, low, largest)
+            beyond = _no_excess(builder, low, smallest), _no_excess(builder, largest, high)
+            return [builder.or_(*apart), builder.or_(*beyond)]
+
+        return _tested(context, builder, signature.args[3:], box, 32, tests)
+
+    words = types.UniTuple(types.uint64, 2)
+    return words(zones, types.int64, types.int64, features, low, high, types.int64, types.int64), generate
 
 
 @intrinsic

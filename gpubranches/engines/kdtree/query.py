@@ -11,9 +11,19 @@ from __future__ import annotations
 import numpy as np
 
 from gpubranches.catalog import TILE, ZONE, ZONES
-from gpubranches.engines.cpu.box_kernels import box_rows, box_zones
+from gpubranches.engines.cpu.box_kernels import box_rows
 from gpubranches.engines.cpu.order import splitmix
-from gpubranches.engines.cpu.vectors import at_least32, at_most32, fetch, inner, inside64, kernel, lowest_bit, popcount
+from gpubranches.engines.cpu.vectors import (
+    at_least32,
+    at_most32,
+    box_zones32,
+    fetch,
+    inner,
+    inside64,
+    kernel,
+    lowest_bit,
+    popcount,
+)
 from gpubranches.engines.kdtree.files import LANES, LEAF
 
 _WORDS = TILE // 64
@@ -182,15 +192,10 @@ def verify(marked, codes, d, features, low, high, bitmap):
 @kernel
 def scan(codes, zones, d, first, stop, features, low, high, bitmap):
     """Set the bits of the rows in the box in tiles first..stop-1 of a segment, without a tree; also of padding."""
-    words = np.empty(_WORDS, np.uint64)
-    listed = np.empty(ZONES + 1, np.int64)
     for tile in range(first, stop):
-        every = np.uint64(0xFFFFFFFF)
-        touched, whole = box_zones(zones, tile * 2 * d * ZONES, d, 0, len(features), features, low, high, every)
+        touched, whole = box_zones32(zones, tile * 2 * d * ZONES, d, features, low, high, 0, len(features))
         hit = bitmap[tile * _WORDS : (tile + 1) * _WORDS]
-        if touched & ~whole:
-            part = touched & ~whole
-            box_rows(codes, tile * d * TILE, 0, len(features), features, low, high, part, listed, words, hit)
+        box_rows(codes, tile * d * TILE, 0, len(features), features, low, high, touched & ~whole, hit)
         while whole != _NONE:
             zone = np.int64(lowest_bit(whole))
             whole &= whole - _ONE

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gpubranches.catalog import Catalog
 from gpubranches.engines.scan import RowFilter, ScanBackend
 from gpubranches.engines.sharded.backend import ShardedBackend
+from gpubranches.engines.sharded.ray_cluster import Cluster, connected, import_ray, last_line, room
 from gpubranches.engines.sharded.shard_catalog import ShardState
 from gpubranches.engines.sharded.shards import Engine, ShardEngine, UnknownState
-from gpubranches.errors import (
-    CatalogFormatError,
-    CatalogNotFoundError,
-    GpuBranchesError,
-    ShardError,
-    UsageError,
-    missing_package,
-)
+from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, ShardError
 
-_LEAST_RAY = (2, 30)
-_CONNECT_S = 5.0
-"""How long an address may take to accept a connection."""
+_WHAT = "backend ray"
 _PLACE_S = 60.0
 """How long the cluster may take to start the actors."""
 _ANSWER_S = 120.0
@@ -41,27 +30,6 @@ _THREADS = 8
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """The cluster for the shards. address: HOST:PORT of a Ray cluster with this machine as a node, or None.
-
-    None: a cluster on this machine alone. gpus: the number of cards, one per shard, or "all"; None: shards use CPUs.
-    shards: their number on CPUs; None: one per node. Raises UsageError for other values.
-    """
-
-    address: str | None = None
-    gpus: int | str | None = None
-    shards: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.gpus not in (None, "all") and not (isinstance(self.gpus, int) and self.gpus > 0):
-            raise UsageError(f"gpus: expected a number of cards or all, got {self.gpus!r}")
-        if self.shards is not None and (self.gpus is not None or self.shards < 1):
-            raise UsageError("shards: expected a number from 1, and no gpus, each of which is a shard of its own")
-        if self.address is not None and not re.fullmatch(r"[\w.:\[\]-]+:[0-9]{1,5}", self.address):
-            raise UsageError(f"cluster: expected HOST:PORT as `ray start --head` prints it, got {self.address!r:.80}")
-
-
 def open_ray(catalog: Catalog, cluster: Cluster, *, nn: str = "auto", engine: str | None = None) -> ShardedBackend:
     """Open a backend over shards of a catalog, each an actor of a Ray cluster that has loaded its segments.
 
@@ -69,10 +37,10 @@ def open_ray(catalog: Catalog, cluster: Cluster, *, nn: str = "auto", engine: st
     provides cards, else cpu. Raises ShardError if the cluster does not answer, has no room for the shards, runs another
     version, or if a node lacks the files; BackendUnavailableError without Ray; DeviceError like the engine.
     """
-    ray = _ray()
-    with _connected(ray, cluster.address) as disconnect:
+    ray = import_ray(_WHAT)
+    with connected(ray, cluster.address, _WHAT) as disconnect:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        count, resources = _room(nodes, cluster)
+        count, resources = room(nodes, cluster)
         count = max(1, min(count, len(catalog.snapshot.filled)))
         kind = engine or ("cpu" if cluster.gpus is None else "gpu")
         threads = max(1, int(resources["num_cpus"]))
@@ -141,8 +109,10 @@ class RayShard:
                 errors.WorkerCrashedError,
             ) as error:
                 if time.monotonic() + pause > until:
-                    raise ShardError(f"{self.place}: expected an answer, it died: {_line(error)}; ask again") from error
-                _log.warning("%s: is started again: %s", self.place, _line(error))
+                    raise ShardError(
+                        f"{self.place}: expected an answer, it died: {last_line(error)}; ask again"
+                    ) from error
+                _log.warning("%s: is started again: %s", self.place, last_line(error))
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
 
@@ -171,7 +141,7 @@ class RayShard:
             cause = error.cause
             if isinstance(cause, GpuBranchesError | UnknownState):
                 raise cause from None
-            raise ShardError(f"{self.place}: expected an answer, got {_line(cause or error)}") from error
+            raise ShardError(f"{self.place}: expected an answer, got {last_line(cause or error)}") from error
 
 
 class _ShardActor:
@@ -207,75 +177,6 @@ def _engine(kind: str, catalog: Catalog, threads: int) -> Engine:
     return opened
 
 
-# The cluster
-
-
-def _ray() -> Any:
-    """Import Ray. Raises BackendUnavailableError if it is missing, ShardError if it is too old."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
-    try:
-        import ray
-    except ImportError as error:
-        raise missing_package("backend ray", "ray", "cluster", error=error) from error
-    found = tuple(int(part) for part in re.findall(r"\d+", ray.__version__)[:2])
-    if found < _LEAST_RAY:
-        least = ".".join(map(str, _LEAST_RAY))
-        raise ShardError(f"backend ray: expected Ray {least} or newer, got {ray.__version__}; upgrade it on all nodes")
-    return ray
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[Callable[[], None]]:
-    """Connect to a cluster, or start a local one; yields a function that ends the connection; it is called on an error.
-
-    An existing connection of this process is used, and left open.
-    """
-    if ray.is_initialized():
-        yield lambda: None
-        return
-    if address is not None:
-        _require_answer(address)
-    options = {"address": address} if address is not None else {"include_dashboard": False}
-    try:
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:
-        where = "a cluster in this machine" if address is None else f"the cluster at {address}"
-        reason = " ".join(str(error).split())
-        raise ShardError(
-            f"backend ray: expected to join {where}: {reason:.400}; run on a node of it, with the same versions of "
-            "Ray and Python on all nodes"
-        ) from error
-    try:
-        yield ray.shutdown
-    except BaseException:
-        ray.shutdown()
-        raise
-
-
-def _require_answer(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
-            pass
-    except (OSError, OverflowError) as error:
-        raise ShardError(
-            f"cluster: expected a Ray cluster at {address}, none answers: {error}; start one by `ray start --head`"
-        ) from error
-
-
-def _room(nodes: list[dict[str, float]], cluster: Cluster) -> tuple[int, dict[str, float]]:
-    """Return the number of shards for a cluster, and the resources of each. nodes: the resources of each node."""
-    if cluster.gpus is not None:
-        there = int(sum(node.get("GPU", 0) for node in nodes))
-        count = there if cluster.gpus == "all" else int(cluster.gpus)
-        if not 0 < count <= there:
-            raise ShardError(f"gpus: expected a cluster with {max(count, 1)} cards or more, got {there}")
-        return count, {"num_cpus": 1, "num_gpus": 1}
-    least = int(min((node.get("CPU", 0) for node in nodes), default=0))
-    count = cluster.shards or len(nodes)
-    return count, {"num_cpus": max(1, least // -(-count // max(1, len(nodes)))), "num_gpus": 0}
-
-
 def _start(ray: Any, resources: dict[str, float], kind: str, threads: int) -> Any:
     options = {"max_restarts": -1, "max_concurrency": _THREADS, "scheduling_strategy": "SPREAD", **resources}
     return ray.remote(**options)(_ShardActor).remote(kind, threads)
@@ -297,11 +198,5 @@ def _require_started(ray: Any, shards: list[RayShard], resources: dict[str, floa
             shard.note(*ray.get(reference))
         except Exception as error:
             raise ShardError(
-                f"{shard.place}: expected it to start: {_line(error)}; install the same gpubranches on all nodes"
+                f"{shard.place}: expected it to start: {last_line(error)}; install the same gpubranches on all nodes"
             ) from error
-
-
-def _line(error: BaseException) -> str:
-    """Return the last non-empty line of an error's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -103,6 +103,14 @@ class ItemTable:
             for start in range(0, batch.num_rows, PART_ROWS):
                 yield json_rows(batch.slice(start, PART_ROWS))
 
+    def following(self, rows: list[Row]) -> list[Row | None]:
+        """Return the catalog's columns of the items with the next ids; None where the next id is not in the catalog."""
+        ids = np.array([row["id"] for row in rows], np.int64) + 1
+        with self._reading():
+            alive = self._catalog.alive(ids)
+            found = iter(self._catalog.items(ids[alive]))
+        return [next(found) if there else None for there in alive.tolist()]
+
     def _read(self, rows: NDArray[Any]) -> pa.Table:
         import pyarrow as pa
 

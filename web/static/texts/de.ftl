@@ -66,8 +66,8 @@ picture-not = { $file } ist kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 picture-not-dropped = Das war kein Bild; möglich sind JPEG, PNG, WebP und GIF.
 new-search = Neue Suche
     .title = Eine neue Sitzung ohne Markierungen; diese bleibt erhalten
-ask-new = Eine neue Suche beginnen?
-    .begin = Neue Suche beginnen
+ask-new = Eine neue Sitzung beginnen?
+    .begin = Neue Sitzung beginnen
 ask-new-marks =
     { $count ->
         [one] Die Markierung gehört zu „{ $query }“.
@@ -91,6 +91,7 @@ size-filtered = { $inside } von { $total } Bildern
 sessions = Sitzungen
     .title = Sitzungen finden, benennen, wechseln oder kopieren
 sessions-named = Sitzungen: { $name }
+places = Sitzungen, Filter und Darstellung
 
 ## Der Filter
 
@@ -128,10 +129,11 @@ pictures-missing =
 pictures-unread = Die Bilder in { $store } werden nicht gelesen, weil der Server keinen Auftrag dazu hat: mit --pictures { $store } starten.
 intro = So geht es
 intro-look = Ansehen
-    .words = Suchen oder mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
+    .words = Suchen oder mit einem zufälligen Bild von unten beginnen.
     .items = Dieser Katalog hat kein Textmodell: mit einem Bild beginnen, einem zufälligen von unten oder einem bekannten:
 intro-mark = Markieren
     .how = Auf ein Bild klicken: einmal für richtig, zweimal für falsch.
+    .touch = Auf ein Bild tippen: einmal für richtig, zweimal für falsch. Langes Drücken zeigt es groß.
     .keys = Mit der Tastatur: <kbd>Esc</kbd> verlässt das Suchfeld. Dann markiert <kbd>a</kbd> als richtig und <kbd>x</kbd> als falsch; beide Tasten gehen zum nächsten Bild. <kbd>?</kbd> zeigt alle Tasten.
 intro-find = Alle finden
     .how = Ein Modell lernt aus den Markierungen, prüft alle { $count } Bilder und zeigt jeden Treffer. Danach weiter markieren oder exportieren.
@@ -162,7 +164,7 @@ empty-filter = Keines dieser Bilder entspricht dem Filter.
 empty-review = Alle sind bereits markiert.
 chunk = Bilder ab { $first }
 item = Bild { $id }
-distance = Abstand { $value }
+distance = Abstand { $value } (0 ist gleich)
 score = Wert { $value }
 chance = Chance { $percent } %
 tile-size = Größe der Bilder
@@ -201,6 +203,9 @@ marked-right = Als richtig markiert
 marked-wrong = Als falsch markiert
 counted-right = richtig
 counted-wrong = falsch
+open-large = Groß öffnen
+    .title = Das aktuelle Bild groß öffnen (o)
+tools = Weitere Werkzeuge
 more-marks = Weitere Markierungen
 rest = Nicht markierte Bilder auf dem Bildschirm
 rest-wrong = Den Rest als falsch markieren
@@ -282,7 +287,7 @@ suggest-note = Bei diesen Bildern ist das Modell am unsichersten. Aus ihren Mark
 check = { $count } prüfen
     .title = Zufällige Bilder zeigen; ihre Markierungen zeigen, wie gut das Ergebnis ist (k)
 find-target = { NUMBER($target, style: "percent") } finden
-    .title = Je 20 Bilder zum Markieren zeigen, bis bekannt ist, dass { NUMBER($target, style: "percent") } aller richtigen Bilder gefunden sind
+    .title = Je 20 Bilder zum Markieren zeigen, bis bekannt ist, dass { NUMBER($target, style: "percent") } aller richtigen Bilder gefunden sind (t)
 find-all = Alle finden
     .title = Die Markierungen auf den ganzen Katalog anwenden (f)
 find-again = Erneut alle finden
@@ -357,11 +362,11 @@ matches-heading = { $count } Treffer
 matches-heading-changed = { matches-heading } ({ $new } neu, { $gone } nicht mehr)
 since-found =
     { $joined ->
-        [0] -{ $left } seit „Alle finden“
+        [0] -{ $left } seit „Alle finden“, durch Markierungen
        *[other]
             { $left ->
-                [0] +{ $joined } seit „Alle finden“
-               *[other] +{ $joined } -{ $left } seit „Alle finden“
+                [0] +{ $joined } seit „Alle finden“, durch Markierungen
+               *[other] +{ $joined } -{ $left } seit „Alle finden“, durch Markierungen
             }
     }
 new-marks =
@@ -444,13 +449,13 @@ recall =
     }
 candidates =
     { $count ->
-        [one] 1 Kandidat
-       *[other] { $count } Kandidaten
+        [one] 1 Bild genau verglichen
+       *[other] { $count } Bilder genau verglichen
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Neu schätzen
     .title = Mit den Markierungen seit der letzten Schätzung
-show-cut = Reihenfolge, Schnitt und Zahlen
+show-cut = Reihenfolge, Schnitt, Zahlen
 order = { $order ->
     [review] Durchsehen
    *[unsure] Unsicherste zuerst
@@ -460,11 +465,11 @@ order = { $order ->
        *[unsure] Bilder nahe am Schnitt zuerst
     }
 lean = Wie viele Treffer: weniger und sicherer oder mehr und unsicherer
-    .title = Die Mitte ist die Wahl des Modells
+    .title = In der Mitte schneidet das Modell die Liste
 lean-fewer = Weniger, sicherer
 lean-more = Mehr, unsicherer
 lean-value = { $value ->
-    [0] Wahl des Modells
+    [0] wie das Modell
    *[other] { NUMBER($value, minimumFractionDigits: 1) }
 }
 
@@ -474,7 +479,7 @@ export = Exportieren
     .title = Die Treffer speichern (e)
 export-all = Die Treffer
 export-part = Die Bilder dieses Reiters
-export-boxes = Die Boxen des Modells
+export-boxes = Das trainierte Modell: Boxen über den Codes
 format =
     { $format ->
         [csv] CSV
@@ -584,6 +589,9 @@ large-now =
         [-1] #{ $id } ist als falsch markiert.
        *[0] #{ $id } ist nicht markiert.
     }
+frames = Einzelbilder des Videos
+frame = Einzelbild bei { $time }
+    .title = Dieses Einzelbild zeigen (voriges , und nächstes .)
 no-picture = Kein Bild
 also = Auch
     .label = Auch so etwas
@@ -641,7 +649,7 @@ map-kind =
         [4] sicher
         [3] wahrscheinlich
         [2] Grenzfall
-        [1] kein Treffer, bewertet
+        [1] kein Treffer, aber nah
        *[0] andere, zufällig
     }
 map-like = Mehr davon
@@ -663,7 +671,7 @@ map-changed = Das Ergebnis hat sich geändert, seit dies ausgewählt wurde. Bitt
 map-failed = Der Server hat die Punkte nicht gesendet. Bitte die Seite neu laden.
 map-legend = Arten von Punkten
     .title = Diese Punkte zeigen oder ausblenden
-map-drawn = Die Karte zeigt { $matches } von { $of } Treffern und { $below } von { $ranked } bewerteten Bildern, die keine Treffer sind{ $others ->
+map-drawn = Die Karte zeigt { $matches } von { $of } Treffern und { $below } von { $ranked } nahen Bildern, die keine Treffer sind{ $others ->
         [0] .
        *[other] , dazu { $rest } von { $others } anderen, zufällig gewählt.
     }
@@ -732,7 +740,7 @@ keys = Tasten
     .look = Ansehen
     .find = Finden
     .these = + Pfeile
-    .also = Auch <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Entf</kbd> und <kbd>u</kbd>.
+    .also = Dasselbe tun <kbd>y</kbd> und <kbd>Enter</kbd> für richtig, <kbd>n</kbd> für falsch, <kbd>0</kbd> und <kbd>Entf</kbd> für keine Markierung, <kbd>u</kbd> für rückgängig.
 # Was auf einer Taste steht.
 cap =
     { $key ->
@@ -746,6 +754,10 @@ cap =
        *[Escape] Esc
     }
 key-map = die Karte des Ergebnisses
+key-target = { NUMBER($target, style: "percent") } finden: markieren, bis so viele gefunden sind
+key-of-matches = Diese Taste wirkt bei den Treffern
+key-to-matches = Treffer zeigen
+key-of-answer = Diese Taste wirkt nach „Alle finden“
 key-right = als richtig markieren und weiter
 key-wrong = als falsch markieren und weiter
 key-unmark = Markierung entfernen
@@ -753,12 +765,13 @@ key-rest-wrong = den Rest auf dem Bildschirm als falsch markieren
 key-rest-right = den Rest auf dem Bildschirm als richtig markieren
 key-undo = rückgängig
 key-redo = wiederholen
-key-next = zum nächsten Bild
+key-next = zum Bild links, rechts, darüber oder darunter
 key-screen = eine Bildschirmseite weiter oder zurück
 key-ends = zum ersten oder letzten Bild
 key-select = auswählen; oder ziehen
 key-select-none = nichts auswählen
 key-open = groß öffnen; dort zoomt <kbd>z</kbd>
+key-frame = groß, in einem Video: voriges, nächstes Einzelbild
 key-details = alle Details
 key-captions = Beschriftungen
 key-like = mehr davon

@@ -66,9 +66,9 @@ picture-unsent = The server did not answer, so the picture was not sent.
 picture-not = { $file } is no picture. Choose a JPEG, PNG, WebP or GIF.
 picture-not-dropped = That was no picture. Drop a JPEG, PNG, WebP or GIF.
 new-search = New search
-    .title = Start a new session without marks; this one is kept
-ask-new = Start a new search?
-    .begin = Start a new search
+    .title = Start a new session, without marks; this one is kept
+ask-new = Start a new session?
+    .begin = Start a new session
 ask-new-marks = Your { $count ->
     [one] mark is
    *[other] { $count } marks are
@@ -90,6 +90,7 @@ size-filtered = { $inside } of { $total } items
 sessions = Sessions
     .title = Find, name, switch or copy sessions
 sessions-named = Sessions: { $name }
+places = Sessions, filter and appearance
 
 ## The filter
 
@@ -127,10 +128,11 @@ pictures-missing =
 pictures-unread = The pictures in { $store } are not read, because the server was not told to: start it with --pictures { $store }.
 intro = How it works
 intro-look = Look
-    .words = Search for what you want, start from a random item below, or from an item you know:
+    .words = Search for what you want, or start from a random picture below.
     .items = This catalog has no text model: start from a random item below, or from an item you know:
 intro-mark = Mark
     .how = Click a picture: once for right, twice for wrong.
+    .touch = Tap a picture: once for right, twice for wrong. Hold it to see it large.
     .keys = With the keyboard: <kbd>Esc</kbd> leaves the search field, then <kbd>a</kbd> marks right, <kbd>x</kbd> marks wrong, and both go to the next picture. <kbd>?</kbd> shows all keys.
 intro-find = Find all
     .how = A model learns from your marks, tests all { $count } items and shows every match. Then mark more, or export.
@@ -161,7 +163,7 @@ empty-filter = Nothing here passes the filter.
 empty-review = All of these are already marked.
 chunk = Items from { $first }
 item = item { $id }
-distance = distance { $value }
+distance = distance { $value } (0 is the same)
 score = score { $value }
 chance = chance { $percent }%
 tile-size = Size of the pictures
@@ -200,6 +202,9 @@ marked-right = Marked right
 marked-wrong = Marked wrong
 counted-right = right
 counted-wrong = wrong
+open-large = Open large
+    .title = Open the current picture large (o)
+tools = More tools
 more-marks = More marks
 rest = Unmarked items on the screen
 rest-wrong = Mark the rest wrong
@@ -268,7 +273,7 @@ suggest-note = The model is least sure about these items, so marks on them help 
 check = Check { $count }
     .title = Show random items: your marks on them tell how good the answer is (k)
 find-target = Find { NUMBER($target, style: "percent") }
-    .title = Show items to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all right items are known to be found
+    .title = Show items to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all right items are known to be found (t)
 find-all = Find all
     .title = Apply the marks to the whole catalog (f)
 find-again = Find all again
@@ -345,11 +350,11 @@ matches-heading =
 matches-heading-changed = { matches-heading } ({ $new } new, { $gone } gone)
 since-found =
     { $joined ->
-        [0] -{ $left } since Find all
+        [0] -{ $left } since Find all, by your marks
        *[other]
             { $left ->
-                [0] +{ $joined } since Find all
-               *[other] +{ $joined } -{ $left } since Find all
+                [0] +{ $joined } since Find all, by your marks
+               *[other] +{ $joined } -{ $left } since Find all, by your marks
             }
     }
 new-marks =
@@ -428,13 +433,13 @@ recall =
     }
 candidates =
     { $count ->
-        [one] 1 candidate
-       *[other] { $count } candidates
+        [one] 1 item compared in detail
+       *[other] { $count } items compared in detail
     }
 milliseconds = { NUMBER($time, maximumFractionDigits: 0) } ms
 estimate = Estimate again
     .title = Use the marks since the last estimate
-show-cut = Order, cut and numbers
+show-cut = Order, cut, numbers
 order = { $order ->
     [review] Review
    *[unsure] Least sure first
@@ -444,11 +449,11 @@ order = { $order ->
        *[unsure] Items nearest to the cut first
     }
 lean = How many items match: fewer and surer, or more and less sure
-    .title = The middle is the model's own choice
+    .title = The middle is where the model cuts the list
 lean-fewer = Fewer, surer
 lean-more = More, less sure
 lean-value = { $value ->
-    [0] model’s own
+    [0] as the model cuts
    *[other] { NUMBER($value, minimumFractionDigits: 1) }
 }
 
@@ -458,7 +463,7 @@ export = Export
     .title = Save the matches (e)
 export-all = All matches
 export-part = The items of this tab
-export-boxes = The boxes of the model
+export-boxes = The trained model: boxes over the codes
 format =
     { $format ->
         [csv] CSV
@@ -567,6 +572,9 @@ large-now =
         [-1] #{ $id } is marked wrong.
        *[0] #{ $id } is not marked.
     }
+frames = Frames of the video
+frame = Frame at { $time }
+    .title = Show this frame of the video (previous , and next .)
 no-picture = No picture
 also = Also
     .label = Also like this
@@ -624,7 +632,7 @@ map-kind =
         [4] sure
         [3] likely
         [2] borderline
-        [1] does not match, ranked
+        [1] no match, but near
        *[0] other, at random
     }
 map-like = More like this
@@ -646,7 +654,7 @@ map-changed = The answer has changed since this selection was made. Select again
 map-failed = The server did not send the points. Load the page again.
 map-legend = Kinds of points
     .title = Show or hide these points
-map-drawn = The map shows { $matches } of { $of } matches and { $below } of { $ranked } items that were ranked but do not match{ $others ->
+map-drawn = The map shows { $matches } of { $of } matches and { $below } of { $ranked } items near them that do not match{ $others ->
         [0] .
        *[other] , and { $rest } of { $others } others at random.
     }
@@ -715,7 +723,7 @@ keys = Keys
     .look = Look
     .find = Find
     .these = + these
-    .also = Also <kbd>y</kbd> <kbd>Enter</kbd>, <kbd>n</kbd>, <kbd>0</kbd> <kbd>Delete</kbd> and <kbd>u</kbd>.
+    .also = The same do <kbd>y</kbd> and <kbd>Enter</kbd> for right, <kbd>n</kbd> for wrong, <kbd>0</kbd> and <kbd>Delete</kbd> for no mark, <kbd>u</kbd> for undo.
 # What is written on a key.
 cap =
     { $key ->
@@ -729,6 +737,10 @@ cap =
        *[Escape] Escape
     }
 key-map = the map of the answer
+key-target = find { NUMBER($target, style: "percent") }: mark until so many are found
+key-of-matches = This key works on the matches
+key-to-matches = show the matches
+key-of-answer = This key works after Find all
 key-right = mark right, go to the next
 key-wrong = mark wrong, go to the next
 key-unmark = remove the mark
@@ -736,12 +748,13 @@ key-rest-wrong = mark the rest of the screen wrong
 key-rest-right = mark the rest of the screen right
 key-undo = undo
 key-redo = redo
-key-next = next item
+key-next = the item to the left, to the right, above or below
 key-screen = one screen
 key-ends = first and last item
 key-select = select; or drag
 key-select-none = select nothing
 key-open = open large; there <kbd>z</kbd> zooms
+key-frame = in a large frame of a video: the frame before, after
 key-details = all details
 key-captions = captions
 key-like = more like this

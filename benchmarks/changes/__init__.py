@@ -1,0 +1,1 @@
+"""Appends and deletions while readers search and find all."""
