@@ -355,7 +355,7 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
         (
             "ftp://host/photos",
             UsageError,
-            r"ftp://host/photos: expected a path, or an address that begins with file://, s3://",
+            r"ftp://: expected a path, or an address that begins with file://, s3://",
         ),
         ("s3://key:secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),
         ("s3://key:a/secret@bucket/photos", UsageError, r"^s3://: expected an address without a name or password"),

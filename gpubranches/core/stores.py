@@ -90,7 +90,7 @@ def checked_url(url: str) -> str:
     scheme, rest = url.split("://", 1)
     if scheme not in PACKAGES:
         known = ", ".join(f"{name}://" for name in ("file", *PACKAGES))
-        raise UsageError(f"{url}: expected a path, or an address that begins with {known}")
+        raise UsageError(f"{scheme}://: expected a path, or an address that begins with {known}")
     if not rest.strip("/"):
         raise UsageError(f"{url}: expected an address such as {scheme}://bucket/photos")
     first, is_web = rest.partition("/")[0], scheme.startswith("http")
