@@ -250,6 +250,7 @@ def test_a_session_deleted_within_the_hour_can_be_restored_after_a_reload(page):
     page.wait_for_selector(f"#sessions [hx-post$='{session}/open']")
     assert page.locator(f".discarded [hx-post$='{session}/undelete']").count() == 0
     page.locator(f"#sessions [hx-post$='{session}/open']").click()
+    page.wait_for_url("**/search?q=teapot*")
     wait_for_counts(page, 1, 0)
 
 

@@ -162,6 +162,7 @@ class SyntheticCatalog:
             )
         self.n = self.n_positions = -(-rows // TILE) * TILE
         self.d, self.D, self.n_bits, self.clusters = d, D, D, clusters
+        self.parts = (slice(0, D),)
         self.signs = SignQuantizer()
         self.signs.mean_, self.signs.rotation_ = np.zeros(D, np.float32), np.eye(D, dtype=np.float32)
         self._stand_in = None if stand_in is None else np.memmap(stand_in, np.float16, "r").reshape(-1, D)
