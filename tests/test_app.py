@@ -415,7 +415,7 @@ def test_a_mark_remembers_the_page_it_was_made_on(app, client, labels, path, ori
 def completeness_line(response):
     """Return what is said in words and what in numbers."""
     words = re.search(r'class="note told"[^>]*>([^<]*)</p>', response.text)[1]
-    return words, re.search(r"<p>(Precision .*?)</p>", response.text)[1]
+    return words, re.search(r'<p class="intervals">(.*?)</p>', response.text)[1]
 
 
 def test_an_audit_tells_how_complete_the_answer_is(client, labels):
