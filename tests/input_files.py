@@ -134,3 +134,14 @@ def write_video(path, seconds=5, rate=10, size=(64, 48), codec="mpeg4", shift=0,
             frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), grey, np.uint8), format="rgb24")
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
+
+
+KINDS = {
+    "folder": pictures,
+    "tars": two_tars,
+    "plain tar": plain_tar,
+    "snapshot": snapshot,
+    "saved": lambda folder, rows: write_saved(folder, hub_table(rows)),
+    "bytes": lambda folder, rows: (folder.mkdir(), pq.write_table(hub_table(rows, False), folder / "x.parquet")),
+}
+"""Functions that write pictures of some rows into a folder, by the kind of input."""

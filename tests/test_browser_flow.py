@@ -211,36 +211,44 @@ def test_the_slider_of_the_cut_tells_its_number_and_shows_the_border_that_it_mov
     assert "order=" not in page.url
 
 
-def test_a_deleted_session_comes_back_whole_by_a_button(page):
+def mark_teapots(page, keys):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
-    for key in ("a", "a", "x"):
+    for key in keys:
         page.keyboard.press(key)
     stored(page)
+
+
+def delete_teapots(page, keys):
+    """Mark items by keys, delete the session, and return its name."""
+    mark_teapots(page, keys)
     session = re.search(r"session=([\w-]+)", page.url)[1]
     page.goto("/sessions")
     page.get_by_label("Delete teapot").first.click()
+    return session
+
+
+def open_session(page, session):
+    page.locator(f"#sessions [hx-post$='{session}/open']").click()
+    page.wait_for_url("**/search?q=teapot*")
+
+
+def test_a_deleted_session_comes_back_whole_by_a_button(page):
+    session = delete_teapots(page, "aax")
     page.wait_for_selector("#toast:has-text('Deleted teapot · undo')")
     assert page.locator(f"#sessions [hx-post$='{session}/open']").count() == 0
     assert page.evaluate("document.activeElement.id") == "toast-do"
     page.keyboard.press("Enter")
     page.wait_for_selector(f"#sessions .current [hx-post$='{session}/open']")
     assert "teapot is back" in page.inner_text("#said")
-    page.locator(f"#sessions [hx-post$='{session}/open']").click()
-    page.wait_for_url("**/search?q=teapot*")
+    open_session(page, session)
     wait_for_counts(page, 2, 1)
     page.keyboard.press("Control+z")
     wait_for_counts(page, 2, 0)  # its events are there, so that they can be taken back, too
 
 
 def test_a_session_deleted_within_the_hour_can_be_restored_after_a_reload(page):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("a")
-    stored(page)
-    session = re.search(r"session=([\w-]+)", page.url)[1]
-    page.goto("/sessions")
-    page.get_by_label("Delete teapot").first.click()
+    session = delete_teapots(page, "a")
     page.wait_for_selector("#toast:has-text('Deleted teapot')")
     page.reload()
     page.wait_for_selector(".discarded :text('teapot')")
@@ -249,17 +257,12 @@ def test_a_session_deleted_within_the_hour_can_be_restored_after_a_reload(page):
     page.locator(f".discarded [hx-post$='{session}/undelete']").click()
     page.wait_for_selector(f"#sessions [hx-post$='{session}/open']")
     assert page.locator(f".discarded [hx-post$='{session}/undelete']").count() == 0
-    page.locator(f"#sessions [hx-post$='{session}/open']").click()
-    page.wait_for_url("**/search?q=teapot*")
+    open_session(page, session)
     wait_for_counts(page, 1, 0)
 
 
 def test_find_all_pressed_twice_finds_once(page):
-    page.goto("/search?q=teapot")
-    page.keyboard.press("ArrowDown")
-    for key in ("a", "a", "x"):
-        page.keyboard.press(key)
-    stored(page)
+    mark_teapots(page, "aax")
     sent = []
     page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/refine") else None)
     page.evaluate("document.getElementById('find').click(), document.getElementById('find').click()")

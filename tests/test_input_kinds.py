@@ -12,6 +12,7 @@ import pytest
 from forking import started
 from input_files import (
     COLOURS,
+    KINDS,
     encoded,
     hub_table,
     pictures,
@@ -21,7 +22,6 @@ from input_files import (
     two_tars,
     vectors,
     write_embeddings,
-    write_saved,
     write_stream,
     write_tar,
 )
@@ -34,14 +34,6 @@ from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.errors import CatalogFormatError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest, staging
 
-KINDS = {
-    "folder": pictures,
-    "tars": two_tars,
-    "plain tar": plain_tar,
-    "snapshot": snapshot,
-    "saved": lambda folder, rows: write_saved(folder, hub_table(rows)),
-    "bytes": lambda folder, rows: (folder.mkdir(), pq.write_table(hub_table(rows, False), folder / "x.parquet")),
-}
 N = 30
 
 

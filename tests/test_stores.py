@@ -13,21 +13,18 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from forking import started
 from input_files import (
+    KINDS,
     encoded,
-    hub_table,
     pictures,
     plain_tar,
     samples,
-    snapshot,
     two_tars,
     vectors,
     write_embeddings,
-    write_saved,
     write_tar,
 )
 from test_ingest import Pixels, same
@@ -49,14 +46,6 @@ from gpubranches.errors import (
 from gpubranches.ingestion import append, build_catalog, ingest, relocate, staging, sync, watch
 
 fsspec = pytest.importorskip("fsspec")
-KINDS = {
-    "folder": pictures,
-    "tars": two_tars,
-    "plain tar": plain_tar,
-    "snapshot": snapshot,
-    "saved": lambda folder, rows: write_saved(folder, hub_table(rows)),
-    "bytes": lambda folder, rows: (folder.mkdir(), pq.write_table(hub_table(rows, False), folder / "x.parquet")),
-}
 N = 14
 
 
@@ -478,6 +467,17 @@ def test_markers_of_folders_in_a_bucket_are_no_files(s3):
     found = stores.listed("s3://bucket/in")
     assert list(found) == ["sub/a b#?é%20.png"]
     assert stores.read(found["sub/a b#?é%20.png"].url, 1, 5) == b"bc"
+
+
+def test_a_web_server_that_accepts_a_request_and_sends_nothing_is_given_up(monkeypatch):
+    pytest.importorskip("aiohttp")
+    stores._filesystem_of.cache_clear()
+    monkeypatch.setattr(stores, "SILENT_S", 0.2)
+    monkeypatch.setattr(stores, "_WAITS_S", ())
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the system accepts connections for it
+        with pytest.raises(StoreError, match="the store does not answer"):
+            stores.stat(f"http://127.0.0.1:{server.getsockname()[1]}/x.tar")
+    stores._filesystem_of.cache_clear()
 
 
 def test_a_web_server_that_sends_no_parts_is_refused(tmp_path, web, monkeypatch):

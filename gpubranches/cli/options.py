@@ -87,20 +87,18 @@ def _joined_specs(_: click.Context, option: click.Parameter, specs: tuple[str, .
     return joined(specs) if specs else None
 
 
-embedder_option = click.option(
-    "--embedder",
-    metavar="SPEC",
-    multiple=True,
-    callback=_joined_specs,
-    help=f"The model of texts and images, or each of two: {_EMBEDDERS}.",
-)
-own_embedder_option = click.option(
-    "--embedder",
-    metavar="SPEC",
-    multiple=True,
-    callback=_joined_specs,
-    help=f"The model of texts and images, by default the one the catalog was made with: {_EMBEDDERS}.",
-)
+def _embedder_option(which: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--embedder",
+        metavar="SPEC",
+        multiple=True,
+        callback=_joined_specs,
+        help=f"The model of texts and images, {which}: {_EMBEDDERS}.",
+    )
+
+
+embedder_option = _embedder_option("or each of two")
+own_embedder_option = _embedder_option("by default the one the catalog was made with")
 backend_option = click.option(
     "--backend",
     default="auto",

@@ -49,6 +49,8 @@ _IN_MEMORY_BYTES = 8 << 20
 """Larger files are copied to the disk to be read as a whole."""
 _WAITS_S = (0.5, 2.0)
 """Pauses before a request is repeated."""
+SILENT_S = 30.0
+"""Seconds after which a request to a web server that sends nothing has failed."""
 _TAGS = ("ETag", "etag", "md5Hash", "Content-MD5", "blob_id", "Digest")
 _TIMES = ("LastModified", "last_modified", "updated", "Last-Modified", "mtime", "created")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -271,6 +273,15 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
             time.sleep(waits_s.pop(0))
 
 
+def _limits(scheme: str) -> dict[str, Any]:
+    """Return options against a web server that is silent; packages of other schemes have such limits themselves."""
+    if not scheme.startswith("http"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=SILENT_S, sock_read=SILENT_S)}}
+
+
 def _unless_absent(error: Exception) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
@@ -288,7 +299,7 @@ def _filesystem_of(scheme: str) -> Any:
     except ImportError as error:
         raise missing_package(f"{scheme}://", "fsspec", "remote", error=error) from error
     try:
-        return fsspec.filesystem(scheme, use_listings_cache=False)
+        return fsspec.filesystem(scheme, use_listings_cache=False, **_limits(scheme))
     except ImportError as error:
         package = PACKAGES[scheme]
         raise BackendUnavailableError(f"{scheme}:// needs {package} ({error}); pip install {package}") from error
