@@ -474,9 +474,11 @@ def test_a_web_server_that_accepts_a_request_and_sends_nothing_is_given_up(monke
     stores._filesystem_of.cache_clear()
     monkeypatch.setattr(stores, "SILENT_S", 0.2)
     monkeypatch.setattr(stores, "_WAITS_S", ())
-    with socket.create_server(("127.0.0.1", 0)) as server:  # the system accepts connections for it
-        with pytest.raises(StoreError, match="the store does not answer"):
-            stores.stat(f"http://127.0.0.1:{server.getsockname()[1]}/x.tar")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,  # the system accepts connections for it
+        pytest.raises(StoreError, match="the store does not answer"),
+    ):
+        stores.stat(f"http://127.0.0.1:{server.getsockname()[1]}/x.tar")
     stores._filesystem_of.cache_clear()
 
 

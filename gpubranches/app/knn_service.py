@@ -22,6 +22,7 @@ from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
+from gpubranches.retrieval.near_duplicates import without_near_duplicates
 from gpubranches.retrieval.queries import Words
 from gpubranches.service.texts import texts_in
 from gpubranches.service.types import SearchRequest
@@ -74,7 +75,7 @@ def knn() -> Response:
     found = _nearest(asked, count)
     ids, similar = found.ids, 1 - found.distances
     if asked["deduplicate"]:
-        kept = service().distinct(ids, SAME_COSINE, _COMPARED)
+        kept = without_near_duplicates(service().catalog, ids, SAME_COSINE, _COMPARED)
         ids, similar = ids[kept], similar[kept]
     rows = service().items(ids[:shown])
     shown_items = [{**_described(row), "similarity": float(similar[place])} for place, row in enumerate(rows)]

@@ -89,12 +89,7 @@ def encoded_rows(
     with nullcontext() if codec is None else one_thread():
         for done in map_ahead(encode, firsts, 1 if codec is None else _encoding_threads(source.dim)):
             report(done)
-    kept = np.flatnonzero(good)
-
-    def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        return unit_rows(source.take(start + kept[rows]))[0]
-
-    items = source.items(start, stop)
+    kept, items = np.flatnonzero(good), source.items(start, stop)
     errors = _errors(items, source.reasons(start, stop), np.flatnonzero(~good), first_id)
     items = None if items is None else items.take(kept)
     return Rows(
@@ -102,7 +97,7 @@ def encoded_rows(
         ids=first_id + kept.astype(np.int64),
         bits=None if signs is None else bits[kept],
         scales=None if signs is None else scales[kept],
-        embeddings=None if signs is None else embeddings,
+        embeddings=None if signs is None else lambda rows: unit_rows(source.take(start + kept[rows]))[0],
         items=items if items is not None and items.num_columns else None,
     ), errors
 

@@ -43,16 +43,7 @@ def open_backend(
     if nn not in ("auto", "kernel", "faiss"):
         raise UsageError(f"nn: expected one of auto, kernel, faiss, got {nn!r}")
     if name == "auto":
-        try:
-            backend = _gpu(catalog, nn, report)
-        except DeviceError as error:
-            # A missing card or CuPy is no fault, so it is no warning.
-            level = logging.INFO if isinstance(error, BackendUnavailableError) else logging.WARNING
-            _log.log(level, "backend auto: uses cpu, since %s", " ".join(str(error).split()))
-            name = "cpu"
-        else:
-            _log.info("backend auto: uses gpu")
-            return backend
+        return _fastest(catalog, nn, report)
     if name == "oracle":
         from gpubranches.engines.oracle import OracleBackend
 
@@ -73,6 +64,18 @@ def open_backend(
 
         return open_ray(catalog, cluster or Cluster(), nn=nn)
     raise UsageError(f"backend: expected one of auto, {', '.join(BACKENDS)}, ray, got {name!r}")
+
+
+def _fastest(catalog: Catalog, nn: str, report: Callable[[str, int, int], None] | None) -> Backend:
+    try:
+        backend = _gpu(catalog, nn, report)
+    except DeviceError as error:
+        # A missing card or CuPy is no fault, so it is no warning.
+        level = logging.INFO if isinstance(error, BackendUnavailableError) else logging.WARNING
+        _log.log(level, "backend auto: uses cpu, since %s", " ".join(str(error).split()))
+        return open_backend("cpu", catalog, nn=nn)
+    _log.info("backend auto: uses gpu")
+    return backend
 
 
 def _gpu(catalog: Catalog, nn: str, report: Callable[[str, int, int], None] | None) -> Backend:

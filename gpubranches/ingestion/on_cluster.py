@@ -15,7 +15,8 @@ from gpubranches.catalog import disk_errors
 from gpubranches.core import stores
 from gpubranches.core.files import make_folder, parse_json, read_regular, replace_file, require_text
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, GpuBranchesError, ShardError, UsageError
-from gpubranches.ingestion.build import IngestReport, build_catalog, require_rows
+from gpubranches.ingestion.build import IngestReport, build_catalog
+from gpubranches.ingestion.compatibility import require_rows
 from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.options import DIMS, IngestOptions
 from gpubranches.ingestion.protocol import Progress
@@ -63,16 +64,8 @@ def ingest_on_cluster(
     began = time.perf_counter()
     options, folder = IngestOptions.chosen(options, named), Path(os.path.abspath(out))
     require_text(folder)
-    cluster = Cluster(address, gpus)
-    if options.shard is not None or options.fit_only or not isinstance(options.embedder, str | None):
-        raise UsageError(f"{_WHAT}: expected no --shard, no --fit-only, and an embedder by its spec; leave them out")
-    paths = [_place(path) for path in inputs]
-    scanned = scan(paths, options, progress)
-    require_rows(scanned)
-    rows = sum(piece.rows for each in scanned for piece in each.pieces)
-    if shards is not None and not 1 <= shards <= rows:
-        raise UsageError(f"{_WHAT}: expected 1 to {rows:,} shards, as many as rows at most, got {shards:,}")
-    has_codes = any(each.source is not None and each.source.kind == "codes" for each in scanned)
+    cluster, paths = Cluster(address, gpus), [_place(path) for path in inputs]
+    rows, has_codes = _scanned(paths, options, shards, progress)
     ray = import_ray(_WHAT)
     with connected(ray, cluster.address, _WHAT) as disconnect:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -97,6 +90,20 @@ def ingest_on_cluster(
                 f"{_WHAT}: expected {part} here too, its node wrote it elsewhere; choose a folder that all nodes share"
             )
     return _joined(reports, time.perf_counter() - began)
+
+
+def _scanned(
+    paths: list[str], options: IngestOptions, shards: int | None, progress: Progress | None
+) -> tuple[int, bool]:
+    """Return how many rows the inputs have, and whether these are codes. Raises UsageError for wrong options."""
+    if options.shard is not None or options.fit_only or not isinstance(options.embedder, str | None):
+        raise UsageError(f"{_WHAT}: expected no --shard, no --fit-only, and an embedder by its spec; leave them out")
+    scanned = scan(paths, options, progress)
+    require_rows(scanned)
+    rows = sum(piece.rows for each in scanned for piece in each.pieces)
+    if shards is not None and not 1 <= shards <= rows:
+        raise UsageError(f"{_WHAT}: expected 1 to {rows:,} shards, as many as rows at most, got {shards:,}")
+    return rows, any(each.source is not None and each.source.kind == "codes" for each in scanned)
 
 
 def _begun(folder: Path, paths: list[str], options: IngestOptions, shards: int | None, usual: int) -> int:

@@ -19,7 +19,8 @@ from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, UsageError, missing_package
-from gpubranches.ingestion.build import append, embedder_of, options_of, require_no_shard, require_rows
+from gpubranches.ingestion.build import append
+from gpubranches.ingestion.compatibility import embedder_of, options_of, require_no_shard, require_rows
 from gpubranches.ingestion.inputs import scan
 from gpubranches.ingestion.moves import with_moves
 from gpubranches.ingestion.options import IngestOptions

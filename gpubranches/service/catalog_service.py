@@ -24,12 +24,11 @@ from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
-from gpubranches.service import Session
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
 from gpubranches.service.originals import Original, look_for_pictures, original
-from gpubranches.service.readiness import Readiness
+from gpubranches.service.readiness import Readiness, search_and_find
 from gpubranches.service.result_lists import ResultLists
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
@@ -108,7 +107,7 @@ class CatalogService:
         start = time.perf_counter()
         try:
             with self.follower.reading():
-                self._search_and_find()
+                search_and_find(self.catalog, self.backend)
         except Exception:
             if not self._closed:
                 raise
@@ -116,16 +115,6 @@ class CatalogService:
         seconds = time.perf_counter() - start
         _log.info("warm after %.1f s", seconds)
         return seconds
-
-    def _search_and_find(self) -> None:
-        ids = self.catalog.sample_ids(12, np.random.default_rng(0))
-        if len(ids) < 2:
-            return
-        with Session(self.catalog, self.backend, embedder=None) as session:
-            session.mark(ids[:1], +1)
-            session.mark(ids[1:], -1)
-            session.search(int(ids[0]), 1)
-            session.find_all()
 
     # The catalog
 
@@ -189,23 +178,6 @@ class CatalogService:
         start = time.perf_counter()
         hits = self.searcher.search(request.query, request.k, where=request.where)
         return SearchResult(hits, (time.perf_counter() - start) * 1000)
-
-    def distinct(self, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
-        """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
-
-        ids: (m,); the first `most` are compared, the others stay. Without stored embeddings all stay, because decoded
-        ones do not tell near duplicates apart.
-        """
-        if not self.catalog.stores_embeddings:
-            return np.arange(len(ids))
-        vectors = self.catalog.embeddings(ids[:most])
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        similar = vectors @ vectors.T >= cosine
-        kept: list[int] = []
-        for row in range(len(vectors)):
-            if not similar[row, kept].any():
-                kept.append(row)
-        return np.append(np.array(kept, np.intp), np.arange(len(vectors), len(ids)))
 
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query.

@@ -1,4 +1,4 @@
-"""Whether the backend answers."""
+"""Whether the backend answers, and a first use that compiles its kernels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpubranches.errors import WaitError
+from gpubranches.service.session import Session
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.engines import Backend
     from gpubranches.service.snapshot_follower import SnapshotFollower
 
+_FIRST_ITEMS = 12
 _VALID_S = 10.0
 """How long a result of the backend is reused, so that frequent checks do not load it."""
 _WAIT_S = 1.0
+
+
+def search_and_find(catalog: Catalog, backend: Backend) -> None:
+    """Search and find all once in a session of its own, with marks on random items; a tiny catalog is left alone."""
+    ids = catalog.sample_ids(_FIRST_ITEMS, np.random.default_rng(0))
+    if len(ids) < 2:
+        return
+    with Session(catalog, backend, embedder=None) as session:
+        session.mark(ids[:1], +1)
+        session.mark(ids[1:], -1)
+        session.search(int(ids[0]), 1)
+        session.find_all()
 
 
 class Readiness:
