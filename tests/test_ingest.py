@@ -16,7 +16,7 @@ from PIL import Image
 from gpubranches import Catalog
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError, DataError, UsageError
-from gpubranches.ingestion import append, build, build_catalog, ingest, staging
+from gpubranches.ingestion import append, build_catalog, compatibility, ingest, staging
 
 
 class Pixels:
@@ -194,7 +194,7 @@ def test_append_uses_the_catalogs_own_constants(tmp_path):
 
 def test_pictures_of_an_appended_folder_are_its_own_and_the_others_stay(tmp_path, monkeypatch):
     """All have the same names."""
-    monkeypatch.setattr(build, "open_embedder", lambda spec, **options: Pixels())
+    monkeypatch.setattr(compatibility, "open_embedder", lambda spec, **options: Pixels())
     monkeypatch.setattr(Pixels, "spec", "pixels")
     folders = ["a", "b", "x/b", "y/a", "y/b"]
     for number, name in enumerate(folders):

@@ -21,7 +21,7 @@ from gpubranches import Catalog
 from gpubranches.catalog import catalog as catalog_module
 from gpubranches.cli import main
 from gpubranches.errors import DataError
-from gpubranches.ingestion import build, staging
+from gpubranches.ingestion import build, compatibility, staging
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import SessionStore
 
@@ -71,7 +71,7 @@ class World:
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
-        build.open_embedder = lambda spec, **named: Fields()  # type: ignore
+        compatibility.open_embedder = lambda spec, **named: Fields()  # type: ignore
         self._write_inputs()
 
     @property
