@@ -16,7 +16,7 @@ from gpubranches.app.views import Listing, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
 from gpubranches.retrieval.completeness import AUDITED
-from gpubranches.service.catalog_service import SUGGESTED
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState

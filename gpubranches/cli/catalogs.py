@@ -162,6 +162,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """
     from gpubranches import Catalog
     from gpubranches.ingestion.writers import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.service.database import FILE
     from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
@@ -169,7 +170,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     require_outside_catalogs(out)
     catalog = Catalog.open(directory)
     if what == "labels":
-        log = catalog.path / "labels.sqlite"
+        log = catalog.path / FILE
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
         with atomic_file(out) as file:

@@ -24,12 +24,13 @@ from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse, unit
 from gpubranches.retrieval.search import Searcher
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
-from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export import BOX_FORMATS, FORMATS, file_name
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
 from gpubranches.service.originals import Original, look_for_pictures, original
 from gpubranches.service.readiness import Readiness, search_and_find
-from gpubranches.service.result_lists import ResultLists
+from gpubranches.service.result_lists import RANDOM_ITEMS, ResultLists
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
@@ -52,7 +53,6 @@ from gpubranches.service.types import (
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import file_name
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -62,9 +62,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-RANDOM_ITEMS = 300
-"""Items of a list of random ones."""
-SUGGESTED = 20
 _LOOK_S = 0.5
 """The longest time that a page waits for a look for missing pictures."""
 

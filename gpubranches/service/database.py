@@ -13,6 +13,8 @@ from urllib.parse import quote
 from gpubranches.core.files import new_file
 from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
 
+FILE = "labels.sqlite"
+"""The name of the file in the folder of a catalog."""
 WAIT_S = 1.0
 """How long a write waits for other writes of this process, and then for other processes."""
 _KEPT = 4

@@ -14,10 +14,9 @@ from gpubranches.catalog import Catalog
 from gpubranches.catalog.merging import merge_into
 from gpubranches.core.files import atomic_folder, escaped_path, require_text
 from gpubranches.errors import ShardError, UsageError
-from gpubranches.service.database import sqlite_errors
+from gpubranches.service.database import FILE, sqlite_errors
 from gpubranches.service.session_store import SessionStore
 
-LOG = "labels.sqlite"
 _WHAT = "the sessions of a part"
 _TABLES = {
     "events": "event_id, session, action, kind, item, label, origin, at_s",
@@ -66,7 +65,7 @@ def merge(
         raise UsageError("parts: expected the folders of one catalog or more, got none")
     with atomic_folder(folder) as partial:
         copied = merge_into(partial, paths, report or (lambda done, total: None))
-        sessions = _merge_sessions(partial / LOG, [path / LOG for path in paths if (path / LOG).exists()])
+        sessions = _merge_sessions(partial / FILE, [path / FILE for path in paths if (path / FILE).exists()])
     catalog = Catalog.open(folder)
     seconds = time.perf_counter() - began
     return MergeReport(catalog.n, len(paths), len(catalog.segments), sessions, copied, seconds)

@@ -15,6 +15,8 @@ LONGEST = 10_000
 """Items of the longest list of nearest items. A list of matches has no such limit."""
 FIRST = 300
 """Items of the first search, which the first page waits for."""
+RANDOM_ITEMS = 300
+"""Items of a list of random ones."""
 _KEPT = 128
 
 

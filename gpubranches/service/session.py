@@ -27,7 +27,7 @@ from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.refine import Found, find_all, has_second_stage
 from gpubranches.retrieval.search import Searcher, require_embedder
-from gpubranches.retrieval.suggestions import suggest
+from gpubranches.retrieval.suggestions import SUGGESTED, suggest
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import Labels
 from gpubranches.service.marked_items import MarkedItems
@@ -342,7 +342,7 @@ class Session(OldNames):
         self.found = answer.estimated(marks, self.labels.audited())
         return self.found.ranking
 
-    def suggest(self, count: int = 20) -> NDArray[np.int64]:
+    def suggest(self, count: int = SUGGESTED) -> NDArray[np.int64]:
         """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
 
         Mark them with origin "suggestion". Of a narrow idea they are the nearest to the cut, spread out in code space:
@@ -356,7 +356,7 @@ class Session(OldNames):
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
-    def next(self, target_recall: float = TARGET, count: int = 20, checks: int = CHECKS) -> Step:
+    def next(self, target_recall: float = TARGET, count: int = SUGGESTED, checks: int = CHECKS) -> Step:
         """Return what to mark next to find a share of all right items, or that the answer already holds that share.
 
         The items are suggestions while the answer probably misses more, else items of an audit; it finds all again

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import DataError, WaitError
-from gpubranches.service.database import WAIT_S, Database, Tables
+from gpubranches.service.database import FILE, WAIT_S, Database, Tables
 from gpubranches.service.labels import SCHEMA
 from gpubranches.service.uploads import SCHEMA as UPLOADS
 
@@ -309,7 +309,7 @@ def open_store(catalog: Catalog) -> tuple[SessionStore, bool]:
 
     If the file there cannot be written, the store is a copy of it that is removed when this process ends.
     """
-    path = catalog.path / "labels.sqlite"
+    path = catalog.path / FILE
     try:
         store = SessionStore.open(path)
     except WaitError:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record
@@ -77,7 +78,7 @@ class StepRequest:
     """The target of `next_step`: a recall, how many items it may return, and the most random items to mark."""
 
     target_recall: float = TARGET
-    count: int = 20
+    count: int = SUGGESTED
     checks: int = CHECKS
 
 

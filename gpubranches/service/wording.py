@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_WIDTH = 0.5
 """If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
-_NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
 
@@ -41,12 +39,6 @@ def since_found(texts: Texts, joined: int, left: int) -> str:
 def new_marks(texts: Texts, count: int) -> str:
     """Return how many marks the model has not learnt from, "" for none."""
     return texts("new-marks", count=count) if count else ""
-
-
-def file_name(query: str, part: str, count: int) -> str:
-    """Return the name of an exported file, without its ending: the query, the part unless it is "all", the count."""
-    words = "-".join(re.findall(r"[^\W_]+", query.lower()))[:_NAME_LENGTH].strip("-")
-    return "-".join([words or "matches", *([] if part == "all" else [part]), str(count)])
 
 
 def run_summary(texts: Texts, ranking: Ranking) -> str:

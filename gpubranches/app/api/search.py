@@ -21,11 +21,10 @@ from gpubranches.core.options import MODELS
 from gpubranches.encoders.joint import split
 from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.types import SearchRequest
+from gpubranches.service.uploads import MEDIA_TYPES, MOST_BYTES
 
 MOST = 10_000
 """Nearest items of one search."""
-UPLOAD_BYTES = 20 << 20
-PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream")
 
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
@@ -198,7 +197,7 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
     return _nearest(SearchRequest(_query(body), body["k"], body.get("where")))
 
 
-@operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
+@operation("POST", "/search/image", raw=(MEDIA_TYPES, MOST_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to the picture in the body: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     with decoded_upload(body) as image:

@@ -16,8 +16,8 @@ from gpubranches.catalog.pictures.formats import FORMATS
 from gpubranches.catalog.pictures.image_files import Picture, present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import DataError, UsageError
+from gpubranches.service.export.csv_and_json import joined
 from gpubranches.service.export.item_table import ItemTable, Row
-from gpubranches.service.export.texts import joined
 
 _FOLDER = "matches"
 _NAME_BYTES = 120

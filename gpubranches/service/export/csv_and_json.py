@@ -26,9 +26,9 @@ def write_csv(table: ItemTable) -> Generator[bytes, None, int]:
     The text begins with a byte order mark, by which spreadsheets recognise UTF-8.
     """
     written = 0
-    yield codecs.BOM_UTF8 + _lines([table.columns])
+    yield codecs.BOM_UTF8 + csv_lines([map(safe_cell, table.columns)])
     for rows in table.parts():
-        yield _lines(row.values() for row in rows)
+        yield csv_lines(map(safe_cell, row.values()) for row in rows)
         written += len(rows)
     return written
 
@@ -60,9 +60,10 @@ def joined(parts: Iterable[list[Row]]) -> Generator[bytes, None, int]:
     return written
 
 
-def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows as lines of CSV, in UTF-8; see `safe_cell` for texts that are not the program's own."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([safe_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows(rows)
     return text.getvalue().encode("utf-8", "replace")
 
 
