@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches import Catalog
+from gpubranches.core.arrays import unit
 from gpubranches.encoders import VocabularyEmbedder, open_embedder
 from gpubranches.research.tables import markdown_table
 from gpubranches.retrieval import queries as weighed
-from gpubranches.retrieval.queries import combine, unit
+from gpubranches.retrieval.queries import combine
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 FIXED = (0.1, 0.25, 0.5)

@@ -14,6 +14,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without a full stop; the name of its class for an empty message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
+
+
 class GpuBranchesError(Exception):
     """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status.
 

@@ -24,6 +24,7 @@ from gpubranches.catalog.segment_rows import (
 )
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import atomic_folder, require_text
 from gpubranches.core.threads import one_ahead
@@ -203,11 +204,9 @@ class Catalog(CatalogWriter):
         from gpubranches.catalog.items import read_errors
 
         snapshot = self.snapshot
-        live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in snapshot.segments)])
-        live = live[snapshot.find_live(live) >= 0]
         errors = read_errors(snapshot.error_tables)
         entries: list[dict[str, Any]] = []
-        for part in segment_parts(live):
+        for part in segment_parts(snapshot.live_ids()):
             rows = gathered_rows(snapshot, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
             entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
         return entries
@@ -275,8 +274,7 @@ class Catalog(CatalogWriter):
 
 def _sample(source: RowSource) -> NDArray[np.float32]:
     """Return up to FIT_ROWS evenly spaced unit embeddings of a source, (m, D) float32. Raises DataError for none."""
-    rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    unit, bad = unit_rows(source.take(np.unique(rows)))
+    unit, bad = unit_rows(source.take(evenly_spaced(source.n, FIT_ROWS)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")

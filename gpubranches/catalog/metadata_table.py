@@ -28,7 +28,7 @@ from gpubranches.catalog.metadata.conditions import (
     value_condition,
 )
 from gpubranches.catalog.metadata.tables import cast, valid_utf8
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, UsageError, first_line
 
 MOST_VALUES = 1_000
 """Largest number of different values of a column whose frequent values are listed."""
@@ -122,8 +122,9 @@ class MetadataTable:
             if damaged:
                 raise damaged[0] from error
             listed = ", ".join(column_text(name) for name in columns[:5])
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"where: expected values of {listed} that can be compared, got: {reason}") from error
+            raise UsageError(
+                f"where: expected values of {listed} that can be compared, got: {first_line(error)}"
+            ) from error
         finally:
             connection.close()
 

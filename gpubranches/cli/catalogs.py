@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.console import Console
 
 from gpubranches.cli.options import (
@@ -177,8 +176,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
             file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return
-    ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))
-    ids = ids[catalog.alive(ids)]
+    ids = catalog.ids
     if what == "codes":
         write = write_codes_parquet if out.suffix == ".parquet" else write_u8bin
         write(out, catalog, ids)

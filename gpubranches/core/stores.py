@@ -28,6 +28,7 @@ from gpubranches.errors import (
     GpuBranchesError,
     StoreError,
     UsageError,
+    first_line,
     missing_package,
 )
 
@@ -265,10 +266,9 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
             if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
                 raise DataError(f"{url}: there is no such file in the store") from error
             if not waits_s or isinstance(error, PermissionError):
-                reason = (str(error).splitlines() or [""])[0] or type(error).__name__
                 raise StoreError(
-                    f"{url}: the store does not answer, or refuses ({reason}); check the address, the network and "
-                    "what identifies you there, then run the same command again"
+                    f"{url}: the store does not answer, or refuses ({first_line(error)}); check the address, the "
+                    "network and what identifies you there, then run the same command again"
                 ) from error
             time.sleep(waits_s.pop(0))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.protocol import BATCH_SIZE, Encoder
 from gpubranches.errors import DataError, UsageError
 
@@ -98,8 +99,7 @@ class ModelEmbedder:
                 f"{self.spec}: expected {self.D} finite numbers for each of {count} {what}s, got {got}; the model's "
                 "files are damaged, or do not belong together"
             )
-        unit: NDArray[np.float32] = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
-        return unit
+        return unit(array)
 
 
 def nouns() -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpubranches.core.files import parse_json
-from gpubranches.errors import DataError, GpuBranchesError, UsageError, missing_package
+from gpubranches.errors import DataError, GpuBranchesError, UsageError, first_line, missing_package
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _loads = threading.RLock()
@@ -49,9 +49,7 @@ def loading(spec: str, advice: str) -> Iterator[None]:
     except GpuBranchesError:
         raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        first = lines[0].strip() if lines else type(error).__name__
-        raise DataError(f"{spec}: cannot load the model: {first.rstrip('.')}; {advice}") from error
+        raise DataError(f"{spec}: cannot load the model: {first_line(error)}; {advice}") from error
 
 
 @contextmanager

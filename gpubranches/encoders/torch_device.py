@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.encoders.protocol import BATCH_SIZE
-from gpubranches.errors import DeviceMemoryError, UsageError, missing_package
+from gpubranches.errors import DeviceMemoryError, UsageError, first_line, missing_package
 
 GPU_BATCH_SIZE = 256
 """Pictures that a GPU embeds together if its memory is large enough."""
@@ -47,7 +47,7 @@ class TorchDevice:
             return model.float().to(self.name).eval()
         except self.torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
-                f"{self.name}: the model does not fit the memory: {str(error).splitlines()[0]}; use a smaller one, or "
+                f"{self.name}: the model does not fit the memory: {first_line(error)}; use a smaller one, or "
                 "free the memory that other programs hold"
             ) from error
 
@@ -65,7 +65,7 @@ class TorchDevice:
                 parts.append(self._run(forward, {name: tensor[start:stop] for name, tensor in batch.items()}))
                 start = stop
             except self.torch.OutOfMemoryError as error:
-                too_large = str(error).splitlines()[0]
+                too_large = first_line(error)
             if too_large:  # only here, where the error no longer holds the tensors
                 self._shrink(stop - start, too_large)
         return np.concatenate(parts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import open_npy
+from gpubranches.core.arrays import open_npy, unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.errors import CatalogFormatError, UnknownNameError, UsageError
@@ -35,8 +35,7 @@ class VocabularyEmbedder:
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
         """Store embeddings, (m, D), scaled to unit length, and their m names; the first of equal names counts."""
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        self._unit = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self._unit = unit(embeddings).astype(np.float32)
         self.names = names
         self.spec = spec
         self.text_mean: NDArray[np.float32] = self._unit.mean(axis=0, dtype=np.float64).astype(np.float32)

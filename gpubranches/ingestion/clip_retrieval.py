@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.files import unescaped_path
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, first_line
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.picture_roots import find_root
 
@@ -119,7 +119,7 @@ class ClipRetrieval:
                 found = pq.read_metadata(file)
             schema = found.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
-            raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
+            raise CatalogFormatError(f"{table}: expected a Parquet file: {first_line(error)}") from error
         if found.num_rows != part.n:
             raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {found.num_rows}")
         if (name := repeated_column(schema)) is not None:
@@ -159,12 +159,8 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         return read_parquet(path, columns)
     except (OSError, pa.ArrowException) as error:
         raise CatalogFormatError(
-            f"{path}: the file is damaged ({_reason(error)}); restore it from a copy or make it again"
+            f"{path}: the file is damaged ({first_line(error)}); restore it from a copy or make it again"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:

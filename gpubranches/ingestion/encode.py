@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import FIT_ROWS, Codec
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -85,12 +86,4 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
 
 def _sample(catalog: Catalog) -> NDArray[np.float32]:
     """Return the embeddings of up to FIT_ROWS live items, evenly spaced in the order of ids, (m, D) float32."""
-    wanted = np.unique(np.linspace(0, catalog.n - 1, min(catalog.n, FIT_ROWS)).round().astype(np.int64))
-    chosen, before = [], 0
-    for segment in catalog.segments:
-        ids = np.sort(segment.ids)
-        ids = ids[catalog.alive(ids)]
-        own = wanted[(wanted >= before) & (wanted < before + len(ids))]
-        chosen.append(ids[own - before])
-        before += len(ids)
-    return catalog.embeddings(np.concatenate(chosen))
+    return catalog.embeddings(catalog.ids[evenly_spaced(catalog.n, FIT_ROWS)])

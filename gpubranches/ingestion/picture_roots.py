@@ -12,6 +12,7 @@ import numpy as np
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core import stores
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
@@ -76,7 +77,7 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
 
 def _sample(tables: Sequence[Names]) -> list[str]:
     """Return names of pictures: equally many from the beginning of each file."""
-    chosen = [tables[at] for at in np.unique(np.linspace(0, len(tables) - 1, 20).round().astype(int))]
+    chosen = [tables[at] for at in evenly_spaced(len(tables), 20)]
     share = -(-_SAMPLED // len(chosen))
     return [name for table in chosen for name in table()[:share]]
 

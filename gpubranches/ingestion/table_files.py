@@ -19,7 +19,7 @@ from gpubranches.catalog.metadata.columns import (
 from gpubranches.catalog.pictures.parts import picture_column
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,10 +62,9 @@ def open_table(path: str) -> TableFile:
 
 
 def _damaged(path: str, error: Exception) -> CatalogFormatError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return CatalogFormatError(
-        f"{escaped_path(path)}: the file is damaged or of another format ({reason}); restore it from a copy or make it "
-        "again"
+        f"{escaped_path(path)}: the file is damaged or of another format ({first_line(error)}); restore it from a copy "
+        "or make it again"
     )
 
 

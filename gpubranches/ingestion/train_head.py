@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
 from gpubranches.catalog.codec import unit_rows
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
@@ -178,8 +179,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
         catalog = Catalog.open(source)
         if not catalog.stores_embeddings:
             raise UsageError(f"train-head: expected a catalog with embeddings, {source} stores none")
-        everything = np.arange(catalog.next_id)
-        ids = _spaced(everything[catalog.alive(everything)], rows)
+        ids = catalog.ids[evenly_spaced(catalog.n, rows)]
         unit = np.empty((len(ids), catalog.D), np.float16)
         for start in range(0, len(ids), _CHUNK_ROWS):
             unit[start : start + _CHUNK_ROWS] = catalog.embeddings(ids[start : start + _CHUNK_ROWS])
@@ -188,13 +188,8 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     if data.kind != "embeddings":
         raise UsageError(f"train-head: expected embeddings, {source} has codes")
     require_dims(data.dim, str(source))
-    ids = _spaced(np.arange(data.n), rows)
+    ids = evenly_spaced(data.n, rows)
     return ids, _unit(data.take, ids, data.dim, str(source)), None
-
-
-def _spaced(ids: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    at = np.linspace(0, max(len(ids) - 1, 0), min(len(ids), rows)).round().astype(np.int64)
-    return ids[np.unique(at)]
 
 
 def _unit(take: Any, ids: NDArray[np.int64], D: int, name: str) -> NDArray[np.float16]:

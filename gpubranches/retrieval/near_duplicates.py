@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
+
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
@@ -24,8 +26,7 @@ def without_near_duplicates(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray
     """
     if not catalog.stores_embeddings:
         return np.arange(len(ids))
-    vectors = catalog.embeddings(ids[:COMPARED])
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    vectors = unit(catalog.embeddings(ids[:COMPARED]))
     similar = vectors @ vectors.T >= SAME
     kept: list[int] = []
     for row in range(len(vectors)):

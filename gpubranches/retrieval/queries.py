@@ -139,13 +139,6 @@ def combine(
     return direction
 
 
-def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows, (m, D), scaled to unit length; a row of zeros stays zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled
-
-
 def of_kind(kind: type[T], terms: Sequence[Term]) -> list[T]:
     """Return the terms of one class, in their order."""
     return [term for term in terms if isinstance(term, kind)]

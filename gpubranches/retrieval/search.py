@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.pictures.decoding import decoded_path
-from gpubranches.core.arrays import as_ids, check_array
+from gpubranches.core.arrays import as_ids, check_array, unit
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.threads import one_thread
 from gpubranches.core.tie_order import best_first
@@ -21,7 +21,7 @@ from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.fusion import DEPTH, fuse
 from gpubranches.retrieval.hits import Hits
-from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
+from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog

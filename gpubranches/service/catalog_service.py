@@ -16,13 +16,13 @@ from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
 from gpubranches.catalog.pictures.image_files import Picture, picture_of
 from gpubranches.catalog.pictures.places import MissingPictures
-from gpubranches.core.arrays import as_ids
+from gpubranches.core.arrays import as_ids, unit
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.single_flight import SingleFlightCache
 from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.queries import Words, of_kind, parse, unit
+from gpubranches.retrieval.queries import Words, of_kind, parse
 from gpubranches.retrieval.search import Searcher
 from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps

@@ -10,6 +10,7 @@ import numpy as np
 
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.core.arrays import unit
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
     LEAST_WEIGHT,
@@ -20,7 +21,7 @@ from gpubranches.core.options import (
     RANDOM_NEGATIVES,
 )
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import PICTURE_NAME, unit
+from gpubranches.retrieval.queries import PICTURE_NAME
 from gpubranches.service import Session
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record, SessionStore

@@ -23,7 +23,7 @@ from gpubranches.catalog.pictures.frames import frame_size
 from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.core import stores
-from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError
+from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError, first_line
 
 Source = str | Path | Picture
 """Input of the decoder: a file, or a picture that may be a part of a file."""
@@ -153,8 +153,7 @@ def decoded_file(
         except BackendUnavailableError as error:
             raise DataError(f"{name}: {error}") from error
         except Exception as error:  # Pillow's decoders raise many exception types for broken files
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{name}: cannot decode: {reason}") from error
+            raise DataError(f"{name}: cannot decode: {first_line(error)}") from error
         del flat
         yield upright
 

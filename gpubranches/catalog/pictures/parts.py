@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpubranches.core import stores
 from gpubranches.core.byte_ranges import ByteRange
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,8 +111,7 @@ def _read_row(path: Path | str, row: int) -> bytes:
                     break
                 first += rows
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot read row {row}: {reason}") from error
+        raise DataError(f"{path}: cannot read row {row}: {first_line(error)}") from error
     raise DataError(f"{path}: row {row} has no picture")
 
 

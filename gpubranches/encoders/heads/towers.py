@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from gpubranches.core.arrays import check_array
+from gpubranches.core.arrays import check_array, unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.errors import ArrayError, UsageError
@@ -19,13 +19,6 @@ from gpubranches.errors import ArrayError, UsageError
 _BLOCK_ROWS = 2048
 
 Vectors = NDArray[Any]
-
-
-def unit(rows: Vectors) -> Vectors:
-    """Return rows, (n, d) float32, scaled to unit length; zeros stay zeros."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Vectors = rows / np.maximum(lengths, np.float32(1e-12))
-    return scaled
 
 
 class TextTower(Protocol):

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import losses
 from gpubranches.encoders.heads.decoder import Progress, fit_decoder
 from gpubranches.encoders.heads.linear import PCAHead
 from gpubranches.encoders.heads.network import build_tower, forward, learning_rate_factor, rounded_to_codes, to_numpy
 from gpubranches.encoders.heads.settings import HeadSettings
 from gpubranches.encoders.heads.text_memory import TEMPERATURE, fit_text_memory
-from gpubranches.encoders.heads.towers import TextTower, TrainedHead, unit
+from gpubranches.encoders.heads.towers import TextTower, TrainedHead
 from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 

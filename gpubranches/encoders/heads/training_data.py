@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.tie_order import splitmix64
-from gpubranches.encoders.heads.towers import unit
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError

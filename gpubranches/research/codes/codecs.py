@@ -9,11 +9,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import Head, PCAHead
 from gpubranches.encoders.quantizers import QUANTIZERS, ScalarQuantizer, SignQuantizer, scalar_quantizer
 from gpubranches.errors import UsageError
 from gpubranches.research.codes.measures import best_rows
-from gpubranches.research.codes.search_task import Rows, unit
+from gpubranches.research.codes.search_task import Rows
 
 BYTES = 32
 """Bytes an item that codecs are compared at."""

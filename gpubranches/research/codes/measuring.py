@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import Head, PCAHead, RCAHead
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.research.codes.codecs import (
@@ -32,7 +33,7 @@ from gpubranches.research.codes.measures import (
     share_found,
     values_used,
 )
-from gpubranches.research.codes.search_task import Rows, SearchTask, unit
+from gpubranches.research.codes.search_task import Rows, SearchTask
 from gpubranches.research.quality.measures import average_precision
 
 UNSEEN = 10

@@ -108,11 +108,9 @@ def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[
             f"classes: expected columns of the catalog ({known_columns}), got {got}; "
             "name those that tell the classes apart, and the one with their names"
         )
-    everything = np.arange(catalog.next_id)
-    ids = everything[catalog.alive(everything)]
     items: dict[tuple[str, ...], list[int]] = {}
     told: dict[tuple[str, ...], tuple[tuple[Any, ...], str]] = {}
-    for row in catalog.items(ids):
+    for row in catalog.items(catalog.ids):
         values = tuple(row.get(column) for column in columns)
         key = tuple("" if value is None else str(value) for value in values)
         if all(key):

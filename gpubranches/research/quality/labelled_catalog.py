@@ -74,8 +74,7 @@ class LabelledCatalog:
             raise UsageError(
                 "expected a catalog with embeddings to evaluate on, this one has codes only; ingest its embeddings"
             )
-        everything = np.arange(self.catalog.next_id)
-        self.ids = everything[self.catalog.alive(everything)]
+        self.ids = self.catalog.ids
         self.codes = self.catalog.codes(self.ids)
         self.mean = signs.mean_
         self.embeddings = self.catalog.embeddings(self.ids) - self.mean
