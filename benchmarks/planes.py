@@ -62,7 +62,7 @@ def main() -> None:
                 others = np.setdiff1d(np.arange(catalog.n), group)
                 session.mark(rng.choice(others, WRONG, replace=False), -1)
                 session.find_all()
-                ids = AnswerMaps().get(session.last_found(), session.last_answer(), None).ids
+                ids = AnswerMaps().get(session.last_found(), session.last_answer()).ids
                 chances.append(float(np.mean([np.mean(among(ids, items)) for items in missed])))
                 for name, plane in planes(catalog, session, ids).items():
                     shares = [purity(plane.points(catalog, ids), among(ids, items)) for items in missed]

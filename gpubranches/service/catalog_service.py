@@ -5,32 +5,25 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
-from gpubranches.catalog.pictures.image_files import Picture, picture_of
-from gpubranches.catalog.pictures.places import MissingPictures
 from gpubranches.core.arrays import as_ids, unit
 from gpubranches.core.options import RefineOptions
-from gpubranches.core.single_flight import SingleFlightCache
-from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
+from gpubranches.errors import ConflictError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.queries import Words, of_kind, parse
-from gpubranches.retrieval.search import Searcher
 from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
 from gpubranches.service.export import BOX_FORMATS, FORMATS, file_name
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
-from gpubranches.service.originals import Original, look_for_pictures, original
 from gpubranches.service.readiness import Readiness, search_and_find
 from gpubranches.service.result_lists import RANDOM_ITEMS, ResultLists
+from gpubranches.service.served_catalog import ServedCatalog
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
@@ -47,8 +40,6 @@ from gpubranches.service.types import (
     PartPage,
     Proposal,
     RandomPageRequest,
-    SearchRequest,
-    SearchResult,
     SessionState,
     StepRequest,
 )
@@ -56,17 +47,13 @@ from gpubranches.service.uploads import SENT_SIZE, Upload
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
-    from gpubranches.catalog.metadata_table import Column
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 0.5
-"""The longest time that a page waits for a look for missing pictures."""
 
-
-class CatalogService:
+class CatalogService(ServedCatalog):
     """A catalog with its backend and embedder, and the sessions over it. Safe to use from several threads.
 
     A request belongs to a session by its name. Methods that train, cut or draw wait while another thread does so in the
@@ -76,18 +63,14 @@ class CatalogService:
     """
 
     def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None = None, seed: int = 0):
-        self.catalog = catalog
-        self.backend = backend
-        self.embedder = embedder
+        super().__init__(catalog, backend, embedder)
         self.seed = seed
-        self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
         self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self.tasks = Tasks()
         self._lists = ResultLists()
         self._maps = AnswerMaps()
-        self._missing: SingleFlightCache[MissingPictures] = SingleFlightCache(1)
         self._closed = False
 
     def close(self) -> None:
@@ -113,68 +96,7 @@ class CatalogService:
         _log.info("warm after %.1f s", seconds)
         return seconds
 
-    # The catalog
-
-    def count(self, where: str = "") -> int:
-        """Return how many items meet a condition; "" admits all. Raises UsageError for an invalid condition."""
-        return self.catalog.count(where or None)
-
-    def columns(self) -> list[Column]:
-        """Return the columns that conditions can use, with the most frequent values of columns that have few."""
-        return self.catalog.described_columns()
-
-    def item(self, item: int) -> dict[str, Any] | None:
-        """Return the columns of an item, or None if the item does not exist."""
-        ids = as_ids([item])
-        return self.catalog.items(ids)[0] if self.catalog.alive(ids)[0] else None
-
-    def items(self, ids: NDArray[np.int64] | Sequence[int]) -> list[dict[str, Any]]:
-        """Return the columns of items. Raises UsageError for unknown and deleted ids."""
-        return self.catalog.items(ids)
-
-    def live_items(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], list[dict[str, Any]]]:
-        """Return which of ids, (m,), are not deleted, as rows, and the columns of these items."""
-        rows = np.flatnonzero(self.catalog.alive(ids))
-        return rows, self.catalog.items(ids[rows])
-
-    @property
-    def has_pictures(self) -> bool:
-        """Whether items can have pictures: the catalog knows a folder of them."""
-        return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
-
-    def picture(self, item: dict[str, Any]) -> Picture | None:
-        """Return where the picture of an item lies, given by its columns; None if it has none."""
-        return picture_of(self.catalog.picture_source, item)
-
-    def missing_pictures(self) -> MissingPictures:
-        """Return how many items of a sample have no picture; stores are not asked. It is counted once a generation."""
-        return self._missing.get(
-            self.catalog.generation, lambda: look_for_pictures(self.catalog, ask_stores=False, most_s=_LOOK_S)
-        )
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether texts can be searched: there is an embedder, and it reads texts."""
-        return self.embedder is not None and self.embedder.reads_texts
-
-    def original(self, item: int) -> Original:
-        """Return the original picture of an item. Raises DataError if there is none that can be sent."""
-        row = self.item(item)
-        if row is None:
-            raise DataError(f"there is no item {item}")
-        return original(self.catalog.picture_source, row)
-
-    def known_texts(self, limit: int) -> list[str]:
-        """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
-        return list(getattr(self.embedder, "names", []))[:limit]
-
     # Searches
-
-    def nearest(self, request: SearchRequest) -> SearchResult:
-        """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
-        start = time.perf_counter()
-        hits = self.searcher.search(request.query, request.k, where=request.where)
-        return SearchResult(hits, (time.perf_counter() - start) * 1000)
 
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query.
@@ -235,12 +157,6 @@ class CatalogService:
         with decoded_upload(picture) as image:
             embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
         return self.sessions.uploads.keep(session, embedding, small)
-
-    def require_picture_reader(self) -> Embedder:
-        """Return the embedder. Raises UsageError if there is none, or none that reads pictures."""
-        if self.embedder is None or not self.embedder.reads_images:
-            raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
-        return self.embedder
 
     def uploaded(self, session: str, name: str) -> Upload:
         """Return a picture that was uploaded to a session. Raises UsageError for an unknown name."""
@@ -386,9 +302,7 @@ class CatalogService:
         """
         with self.sessions.shared(session) as held:
             found, answer = held.last_found(), held.last_answer()
-        condition = answer.options.where
-        where = None if condition is None else self.catalog.where(condition)
-        return self._maps.get(found, answer, where, most)
+        return self._maps.get(found, answer, most)
 
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.

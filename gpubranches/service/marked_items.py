@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.arrays import among
-from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import LabelError
 from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.labels import NOT_CHOSEN, Labels
@@ -43,8 +42,8 @@ class MarkedItems:
         """Ids marked wrong, ascending, (m,) int64."""
         return self._marked(-1)
 
-    def within(self, where: Bitmap | None, version: int | None = None) -> dict[int, int]:
-        """Return the marks of the items in a bitmap of `Catalog.where`, or all: item id -> +1 or -1.
+    def within(self, where: str | None, version: int | None = None) -> dict[int, int]:
+        """Return the marks of the items that meet a condition, or all: item id -> +1 or -1.
 
         version: see `Labels.current`.
         """

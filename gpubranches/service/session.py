@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from gpubranches.core.threads import one_thread
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.completeness import AUDITED, Completeness
+from gpubranches.retrieval.completeness import AUDITED, Completeness, ItemLabels
 from gpubranches.retrieval.explain import Explanation, explain_in
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.random_checks import RandomChecks
@@ -92,9 +91,7 @@ class Session(OldNames):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -186,7 +183,6 @@ class Session(OldNames):
             data = self._marked.training_data(options)
             if staged and options.query:
                 data = replace(data, words=self.searcher.words(options.query))
-            where = self._bitmap(options.where)
             found = find_all(
                 self.backend,
                 self.catalog,
@@ -194,14 +190,14 @@ class Session(OldNames):
                 options.model,
                 second_stage=staged,
                 seed=self.seed,
-                where=where,
+                where=self._bitmap(options.where),
                 lean=options.lean,
             )
             begin("estimate")
             answer = Answer(
                 self.catalog,
                 found.ranking,
-                self._completeness(found, where),
+                self._completeness(found, options),
                 options=options,
                 boxes=found.boxes,
                 coding=self.catalog.coding,
@@ -209,7 +205,7 @@ class Session(OldNames):
                 before=self._round_before(options),
                 breadth=found.breadth,
             )
-            self.found = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
+            self.found = answer.recut(options.lean, *self._present_marks(answer))
             return self.found
 
     def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
@@ -251,7 +247,7 @@ class Session(OldNames):
         kept = self._marked_answer
         if kept is not None and kept[0] is found and kept[1:3] == (version, generation):
             return kept[3]
-        marks = self._marked.within(self._bitmap(found.options.where), version)
+        marks = self._marked.within(found.options.where, version)
         answer = found.with_marks(marks, self.labels.audited())
         self._marked_answer = (found, version, generation, answer)
         return answer
@@ -304,10 +300,9 @@ class Session(OldNames):
         for another lean, and if the list is too short and the codes have been replaced.
         """
         lean, answer = check_lean(lean), self.last_found()
-        where = self._bitmap(answer.options.where)
         if not answer.reaches(lean):
-            answer = answer.relisted(self.backend, lean, where)
-        self.found = answer.recut(lean, self._marked.within(where), self.labels.audited())
+            answer = answer.relisted(self.backend, lean, self._bitmap(answer.options.where))
+        self.found = answer.recut(lean, *self._present_marks(answer))
         return self.found.ranking
 
     # What is known of it, and what to mark next
@@ -338,8 +333,7 @@ class Session(OldNames):
         Recall is that over the items that `where` lets in. Raises UsageError before a find all.
         """
         answer = self.last_found()
-        marks = self._marked.within(self._bitmap(answer.options.where))
-        self.found = answer.estimated(marks, self.labels.audited())
+        self.found = answer.estimated(*self._present_marks(answer))
         return self.found.ranking
 
     def suggest(self, count: int = SUGGESTED) -> NDArray[np.int64]:
@@ -375,13 +369,12 @@ class Session(OldNames):
         returned if there are fewer. Raises UsageError before a find all.
         """
         answer = self.last_found()
-        marks = self._marked.within(self._bitmap(answer.options.where))
-        return answer.recall_alike(marks, self.labels.audited(), without)
+        return answer.recall_alike(*self._present_marks(answer), without)
 
     def random_checks(self) -> RandomChecks:
         """Return the marks of the random items in audits of the last answer. Raises UsageError before a find all."""
         answer = self.last_found()
-        return answer.random_checks(self._marked.within(self._bitmap(answer.options.where)))
+        return answer.random_checks(self._marked.within(answer.options.where))
 
     def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
         """Return whether the last answer was made with the present marks, apart from new ones of some origins.
@@ -389,7 +382,7 @@ class Session(OldNames):
         Raises UsageError before a find all.
         """
         answer = self.last_found()
-        origins, marks = self.labels.origins(), self._marked.within(self._bitmap(answer.options.where))
+        origins, marks = self.labels.origins(), self._marked.within(answer.options.where)
         changed = {item for item, _ in marks.items() ^ answer.completeness.marks.items()}
         return all(item in marks and origins.get(item) in ignoring for item in changed)
 
@@ -414,6 +407,10 @@ class Session(OldNames):
     def _marked(self) -> MarkedItems:
         return MarkedItems(self.catalog, self.labels, self.seed)
 
+    def _present_marks(self, answer: Answer) -> tuple[ItemLabels, ItemLabels]:
+        """Return the marks of the items that an answer's filter lets in, and those of audits."""
+        return self._marked.within(answer.options.where), self.labels.audited()
+
     def _bitmap(self, where: str | None) -> Bitmap | None:
         return None if where is None else self.catalog.where(where)
 
@@ -425,11 +422,11 @@ class Session(OldNames):
         same = replace(last.options, lean=options.lean) == options and last.generation == self.catalog.generation
         return last.before if same and self.is_up_to_date() else last.still_matching()
 
-    def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
+    def _completeness(self, found: Found, options: RefineOptions) -> Completeness:
         """Return the estimate of how complete a new ranking is, with the marks of earlier audits."""
-        universe = max(self.catalog.count(where), len(found.ranking.ids))
+        universe = max(self.catalog.count(options.where), len(found.ranking.ids))
         earlier = None if self.found is None else self.found.completeness.evidence(self.labels.audited())
-        marks = self._marked.within(where)
+        marks = self._marked.within(options.where)
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _outside(self) -> NDArray[np.int64]:
@@ -437,5 +434,5 @@ class Session(OldNames):
         answer = self.last_found()
         rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all
+        where = answer.options.where
         return ids if where is None else ids[self.catalog.inside(ids, where)]
