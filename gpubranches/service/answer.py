@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among
-from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.arrays import among, as_ids
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Interval, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
 from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
-from gpubranches.retrieval.explain import votes_needed
+from gpubranches.retrieval.explain import Explanation, explain_in, votes_needed
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.voting import by_votes, votes_for
 from gpubranches.service.export.item_table import Known
@@ -32,6 +31,8 @@ PARTS = ("all", *TIERS, "below", "new", "gone")
 """Lists of an answer: the matches, the matches by tier, items just below the cut, changes since the last round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
+_OUTSIDE_DRAWN = 1000
+"""Number of random ids to draw from; those that the filter admits may join an audit."""
 
 Ids = NDArray[np.int64]
 
@@ -241,18 +242,16 @@ class Answer:
         return self.completeness.random_checks(self.ranking, marks)
 
     def audit(
-        self, count: int, marks: ItemLabels, outside: Ids, *, anywhere: bool, recall: float | None
+        self, count: int, marks: ItemLabels, seed: int, *, anywhere: bool, recall: float | None
     ) -> tuple[Answer, Ids]:
-        """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
-
-        outside: random ids of what its filter lets in.
-        """
+        """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`."""
         known, drawn = self.completeness, self.completeness.drawn
         waiting = drawn.ids[(drawn.anywhere == anywhere) & ~among(drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         left = count - len(waiting)
         if left == 0:
             return self, waiting
+        outside = self._random_ids(seed)
         if anywhere:
             outside = outside[~among(outside, self.ranking.ids[self.ranking.matched])]
             sample = known.draw_anywhere(left, marks, outside)
@@ -264,14 +263,15 @@ class Answer:
         """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
         return replace(self, completeness=self.completeness.with_audit(sample))
 
-    def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
+    def relisted(self, backend: Backend, lean: float) -> Answer:
         """Return an answer by votes with a list long enough for a cut; its boxes are applied to the present catalog.
 
-        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        Raises UsageError where the codes are others by now.
         """
         catalog = self.catalog
         if self.boxes is None or self.coding != catalog.coding:
             raise UsageError("recut: the catalog's codes were made anew since the last find all; find all again")
+        where = None if self.options.where is None else catalog.where(self.options.where)
         labels = self.completeness.marks
         marked = [np.array([i for i, label in labels.items() if label == wanted], np.int64) for wanted in (1, -1)]
         right, wrong = (ids[catalog.alive(ids)] for ids in marked)
@@ -282,7 +282,23 @@ class Answer:
         ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
         return replace(self, ranking=ranking, completeness=self.completeness.over(ranking))
 
+    def explain(self, item: int, mark: int) -> Explanation:
+        """Explain why an item is in the answer or is not, see `Session.explain`. mark: of the item, 0 for none."""
+        ids = as_ids([item])
+        if self.boxes is None:
+            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
+        if self.coding != self.catalog.coding:
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
+        return explain_in(self.ranking, self.boxes, self.catalog.codes(ids)[0], item, mark)
+
     # Inside
+
+    def _random_ids(self, seed: int) -> Ids:
+        """Return random ids of the items that the filter lets in, in random order."""
+        rng = np.random.default_rng([seed, len(self.completeness.drawn.ids)])
+        ids: Ids = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
+        where = self.options.where
+        return ids if where is None else ids[self.catalog.inside(ids, where)]
 
     def _items(self, chosen: NDArray[np.bool_]) -> Matches:
         return Matches(self.catalog, self.listed, np.flatnonzero(chosen), self._known)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.core.arrays import as_ids
-from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.core.stages import begin
@@ -21,7 +20,7 @@ from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.completeness import AUDITED, Completeness, ItemLabels
-from gpubranches.retrieval.explain import Explanation, explain_in
+from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.refine import Found, find_all, has_second_stage
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.core.boxes import Boxes
     from gpubranches.retrieval.queries import Term
-
-_OUTSIDE_DRAWN = 1000
-"""Number of random ids to draw from; those that the filter admits may join an audit."""
 
 
 class Session(OldNames):
@@ -190,7 +186,7 @@ class Session(OldNames):
                 options.model,
                 second_stage=staged,
                 seed=self.seed,
-                where=self._bitmap(options.where),
+                where=None if options.where is None else self.catalog.where(options.where),
                 lean=options.lean,
             )
             begin("estimate")
@@ -301,7 +297,7 @@ class Session(OldNames):
         """
         lean, answer = check_lean(lean), self.last_found()
         if not answer.reaches(lean):
-            answer = answer.relisted(self.backend, lean, self._bitmap(answer.options.where))
+            answer = answer.relisted(self.backend, lean)
         self.found = answer.recut(lean, *self._present_marks(answer))
         return self.found.ranking
 
@@ -316,10 +312,9 @@ class Session(OldNames):
         them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
         yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
         """
-        if count < 1:
-            raise UsageError(f"count: expected 1 or more, got {count}")
-        answer = self.last_found()
-        self.found, ids = answer.audit(count, self.labels.current(), self._outside(), anywhere=anywhere, recall=recall)
+        _require_some(count)
+        answer, marks = self.last_found(), self.labels.current()
+        self.found, ids = answer.audit(count, marks, self.seed, anywhere=anywhere, recall=recall)
         return ids
 
     @property
@@ -344,8 +339,7 @@ class Session(OldNames):
         border may be, some far below the cut; while it is open whether an idea is broad, a quarter of them does.
         Raises UsageError before a find all.
         """
-        if count < 1:
-            raise UsageError(f"count: expected 1 or more, got {count}")
+        _require_some(count)
         answer, marked = self.last_found(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
@@ -392,14 +386,7 @@ class Session(OldNames):
         Raises UsageError before a find all, for an unknown item, for an answer without boxes, and if the codes have
         been replaced.
         """
-        answer, ids = self.last_found(), as_ids([item])
-        if answer.boxes is None:
-            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
-        if answer.coding != self.catalog.coding:
-            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
-        self.catalog.positions(ids)
-        mark = self.labels.current().get(item, 0)
-        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
+        return self.last_found().explain(item, self.labels.current().get(item, 0))
 
     # Inside
 
@@ -410,9 +397,6 @@ class Session(OldNames):
     def _present_marks(self, answer: Answer) -> tuple[ItemLabels, ItemLabels]:
         """Return the marks of the items that an answer's filter lets in, and those of audits."""
         return self._marked.within(answer.options.where), self.labels.audited()
-
-    def _bitmap(self, where: str | None) -> Bitmap | None:
-        return None if where is None else self.catalog.where(where)
 
     def _round_before(self, options: RefineOptions) -> Matches | None:
         """Return what the matches of a new find all are compared with. Asking the same again begins no new round."""
@@ -429,10 +413,7 @@ class Session(OldNames):
         marks = self._marked.within(options.where)
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
-    def _outside(self) -> NDArray[np.int64]:
-        """Return random ids of the items that the answer's filter lets in, in random order."""
-        answer = self.last_found()
-        rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
-        ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = answer.options.where
-        return ids if where is None else ids[self.catalog.inside(ids, where)]
+
+def _require_some(count: int) -> None:
+    if count < 1:
+        raise UsageError(f"count: expected 1 or more, got {count}")
