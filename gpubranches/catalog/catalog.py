@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, int], None]
 """Function that is called with the rows that are done and their total number."""
+_FOR_CODES = "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; leave them out"
 
 
 class Catalog(CatalogWriter):
@@ -109,26 +110,22 @@ class Catalog(CatalogWriter):
         DataError if no row of the sample has a direction.
         """
         if source.kind == "codes":
-            if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
-                raise UsageError(
-                    "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor "
-                    "--no-embeddings; leave them out"
-                )
+            if any(given is not None for given in (head, embedder, quantizer)) or not keep_embeddings:
+                raise UsageError(_FOR_CODES)
             space = EmbeddingSpace()
             return cls.create(path, space=space, d=source.dim, source=origin, listing=listing, next_id=next_id)
         if embedder is not None and source.dim != embedder.D:
             raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
         require_dims(source.dim, "the input")
-        identity = "" if embedder is None else embedder.identity
-        codec = Codec.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
+        known = "" if embedder is None else embedder.identity
+        codec = Codec.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=known)
         if not keep_embeddings:
             require_decoder(codec.head if codec.fitted else None, head)
         sample = _sample(source)
-        codec.fit(sample)
-        signs = SignQuantizer().fit(sample)
+        codec, signs = codec.fit(sample), SignQuantizer().fit(sample)
         return cls.create(
             path,
-            space=EmbeddingSpace(identity, codec.head.identity, codec.scalar.identity, signs.identity),
+            space=EmbeddingSpace(known, codec.head.identity, codec.scalar.identity, signs.identity),
             d=codec.head.d,
             signs=signs,
             scalar=codec.scalar,

@@ -110,7 +110,7 @@ def build_catalog(
     opened = opened if model is None else embedder_of(model, scanned, opened)
     require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
-    run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(folder / "staging", opened, options.batch_size, progress)
     require_codec(run, scanned, options, model)
     base = 0
     if options.shard is not None:
@@ -122,15 +122,25 @@ def build_catalog(
             catalog, before = _fitted(folder, history, scanned, run, opened, options), 0
         elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
-            plan, record = plan_ingest(history, scanned, made_with, stopped)
-            if options.shard is not None and record is None:  # other ids than these belong to other shards
-                notes += [note for note in [_left_to_merged(plan)] if note]
-                plan = []
-            _ingest_plan(catalog, history, plan, record, run)
+            notes += _ingest_again(history, scanned, made_with, stopped, run)
         else:
             catalog, before = _ingest_all(folder, scanned, base, run, opened, options, model, made_with), 0
         run.remove_staged(scanned)
     return _finish(run, catalog, options.strict, began, before, notes)
+
+
+def _ingest_again(
+    history: IngestHistory, scanned: Sequence[Input], made_with: dict[str, Any], stopped: bool, run: IngestRun
+) -> list[str]:
+    """Resume a stopped ingest, or add the files of a complete one that can be read now; return messages.
+
+    Nothing is added to a complete shard, because the next ids belong to other shards.
+    """
+    plan, record = plan_ingest(history, scanned, made_with, stopped)
+    if "shard" in made_with and record is None:
+        return _left_to_merged(plan)
+    _ingest_plan(history.catalog, history, plan, record, run)
+    return []
 
 
 def _ingest_all(
@@ -179,7 +189,7 @@ def append(
     opened = embedder_of(catalog, scanned, options.embedder)
     require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
-    run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress)
     with exclusive_run(catalog.path) as stopped:
         catalog.refresh()
         before, history = catalog.n, IngestHistory(catalog)
@@ -241,11 +251,11 @@ def _whole_plan(scanned: Sequence[Input]) -> list[tuple[Input, list[PlannedPiece
     return [(each, [(piece, piece.start) for piece in each.pieces]) for each in scanned]
 
 
-def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> str:
-    """Return a message about pictures of a shard that could not be read before and can be now, or ""."""
+def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> list[str]:
+    """Return a message if pictures of a shard could not be read before and can be now."""
     count = sum(len(planned) for _, planned in plan)
     what = "1 picture that" if count == 1 else f"{count:,} pictures that"
-    return f"{what} could not be read can be now; ingest into the merged catalog to add" if count else ""
+    return [f"{what} could not be read can be now; ingest into the merged catalog to add"] if count else []
 
 
 def _created(

@@ -73,12 +73,7 @@ def ingest_on_cluster(
         of = _begun(folder, paths, options, shards, min(count, rows))
         tasks = _Tasks(ray, resources, progress or (lambda stage, done, total: None))
         if not has_codes and options.codec_from is None:
-            fitted = folder / FITTED
-            if not (fitted / "manifest.json").exists():
-                tasks.run({"the head": _call(paths, fitted, replace(options, fit_only=True))})
-            options = replace(
-                options, codec_from=fitted, head=None, d=DIMS, quantizer=None, keep_embeddings=True
-            )  # the fitted catalog has them
+            options = _fitted(tasks, paths, folder / FITTED, options)
         parts = {f"{number}/{of}": shard_folder(folder, number, of) for number in range(1, of + 1)}
         reports = tasks.run(
             {f"shard {shard}": _call(paths, part, replace(options, shard=shard)) for shard, part in parts.items()}
@@ -129,6 +124,13 @@ def _begun(folder: Path, paths: list[str], options: IngestOptions, shards: int |
             f"{folder}: expected the {' and '.join(other)} of the run that is there; choose another folder"
         )
     return of
+
+
+def _fitted(tasks: _Tasks, paths: list[str], fitted: Path, options: IngestOptions) -> IngestOptions:
+    """Fit the codec in a folder, unless an earlier run did; return the options of shards that take it from there."""
+    if not (fitted / "manifest.json").exists():
+        tasks.run({"the head": _call(paths, fitted, replace(options, fit_only=True))})
+    return replace(options, codec_from=fitted, head=None, d=DIMS, quantizer=None, keep_embeddings=True)
 
 
 def _place(path: str | Path) -> str:

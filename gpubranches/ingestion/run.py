@@ -48,8 +48,8 @@ def was_stopped(folder: Path) -> bool:
 class IngestRun:
     """One run of an ingest or append. progress: called with (stage, done, total); rates: of the pictures embedded."""
 
-    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress):
-        self.progress = progress
+    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress | None):
+        self.progress = progress or (lambda stage, done, total: None)
         self.rates = EmbeddingRates()
         self._staging, self._embedder = staging, embedder
         self._batch_size: int = batch_size if batch_size is not None else getattr(embedder, "batch_size", BATCH_SIZE)

@@ -86,10 +86,7 @@ class LogisticRegression:
             self.held_out_ = np.full(len(rows), np.nan)
             if len(kept) > 1:
                 refits = fit.preconditioned(weights[:, 1:], full)
-                scores = rows @ refits[:-1] + refits[-1]
-                out = np.flatnonzero(folds >= 0)
-                column = np.searchsorted(np.unique(folds[out]), folds[out])
-                self.held_out_[out] = scores[out, column]
+                self.held_out_ = _by_own_fold(rows @ refits[:-1] + refits[-1], folds)
         self.coef_: Floats = coefficients
         self.intercept_ = float(full[-1, 0])
         self.n_iter_ = fit.steps
@@ -109,6 +106,16 @@ def folds_of(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
     right = np.arange(p) % count if p > 1 else np.full(p, -1)
     wrong = np.arange(m) % count if m > 1 else np.full(m, -1)
     return np.concatenate([right, wrong]).astype(np.int64)
+
+
+def _by_own_fold(scores: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Return the score of each row in the column of its fold, (n,) float64; NaN if its fold is -1.
+
+    scores: (n, m), a column for each of the m folds in ascending order; folds: (n,).
+    """
+    own, rows = np.full(len(folds), np.nan), np.flatnonzero(folds >= 0)
+    own[rows] = scores[rows, np.searchsorted(np.unique(folds[rows]), folds[rows])]
+    return own
 
 
 class _Newton:
