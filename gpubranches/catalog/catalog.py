@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, int], None]
 """Function that is called with the rows that are done and their total number."""
-_FOR_CODES = "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; leave them out"
+_FOR_CODES = (
+    "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; leave them "
+    "out"
+)
 
 
 class Catalog(CatalogWriter):
