@@ -31,7 +31,6 @@ from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod
 from gpubranches.research.codes.measures import (
     best_rows,
     code_entropy,
-    mean_and_error,
     nearest_distances,
     place_of_nearest,
     share_found,
@@ -40,6 +39,7 @@ from gpubranches.research.codes.measures import (
 from gpubranches.research.codes.measuring import Found
 from gpubranches.research.codes.search_task import image_rows, text_rows
 from gpubranches.research.quality import average_precision, find_concepts
+from gpubranches.research.quality.measures import mean_and_error
 
 ROWS = 700
 FORMS = ("float", "uint8", "uint8 quantile")

@@ -44,14 +44,6 @@ def share_found(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np
     return np.array(shares, np.float64)
 
 
-def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the mean of values, (q,), and its standard error; NaN if there are too few."""
-    if not len(values):
-        return float("nan"), float("nan")
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return float(values.mean()), error
-
-
 def nearest_distances(queries: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the distance of each query to the nearest of the base, (q,) float32; all rows of unit length, (., d)."""
     largest = [(queries[i : i + _CHUNK] @ base.T).max(axis=1) for i in range(0, len(queries), _CHUNK)]

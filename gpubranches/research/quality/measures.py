@@ -61,6 +61,14 @@ def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.
     return found
 
 
+def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean of values, (q,), and its standard error; NaN if there are too few."""
+    if not len(values):
+        return float("nan"), float("nan")
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return float(values.mean()), error
+
+
 def _by_cut(scores: NDArray[np.floating], right: Flags) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
     """Return the scores at which a list can be cut, descending, and the F1 of each cut."""
     order = np.argsort(-scores, kind="stable")
