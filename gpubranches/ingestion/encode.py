@@ -7,9 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import FIT_ROWS, Codec
 from gpubranches.core.arrays import evenly_spaced
@@ -55,7 +52,8 @@ def encode(
     began = time.perf_counter()
     catalog = Catalog.open(directory)
     with catalog.writing():
-        codec = _chosen(catalog, head, quantizer, d).fit(_sample(catalog))
+        sample = catalog.ids[evenly_spaced(catalog.n, FIT_ROWS)]
+        codec = _chosen(catalog, head, quantizer, d).fit(catalog.embeddings(sample))
         space = replace(catalog.space, head=codec.head.identity, quantizer=codec.scalar.identity)
         changed = (space.head, space.quantizer, codec.head.d) != catalog.coding
         if changed:
@@ -82,8 +80,3 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
             raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
     return Codec.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
-
-
-def _sample(catalog: Catalog) -> NDArray[np.float32]:
-    """Return the embeddings of up to FIT_ROWS live items, evenly spaced in the order of ids, (m, D) float32."""
-    return catalog.embeddings(catalog.ids[evenly_spaced(catalog.n, FIT_ROWS)])

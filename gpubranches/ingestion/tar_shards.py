@@ -137,7 +137,7 @@ class TarShards:
                 start, size = int(members.starts[row]), int(members.sizes[row])
                 yield Opener(members.names[row], functools.partial(open_range, piece.path, start, size))
             else:
-                yield Opener("", functools.partial(_refuse, members.broken))
+                yield Opener.broken("", members.broken)
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
         """Return the metadata of pictures, including the texts and JSON beside them."""
@@ -159,10 +159,6 @@ class TarShards:
         }
         rows = _all_described(piece.files[0], members.beside[own])
         return pa.table(columns | _columns([*rows, *({} for _ in lacking)], reserved=columns))
-
-
-def _refuse(reason: str) -> Any:
-    raise DataError(reason)
 
 
 def _all_described(file: FileState, beside: Sequence[Mapping[str, tuple[int, int]]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,7 @@ class VideoFrames:
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield an opener for each of these frames of a video."""
         if piece.path in self.broken:
-            refuse = functools.partial(_refuse, self.broken[piece.path])
-            yield from (Opener(piece.path, refuse) for _ in rows)
+            yield from (Opener.broken(piece.path, self.broken[piece.path]) for _ in rows)
             return
         with keyframes(piece.path) as keyframe:
             frames, at = None, 0.0
@@ -130,10 +129,6 @@ class _ForwardFrames:
         if isinstance(found, DataError):
             raise found
         return found
-
-
-def _refuse(reason: str) -> Any:
-    raise DataError(reason)
 
 
 def _open_input(given: InputFiles) -> Input:
