@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.api.search import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, INTERVAL, answer_figures, interval
 from gpubranches.app.app_context import limits, service
@@ -88,20 +88,9 @@ _NEXT: Schema = {
         },
     },
 }
-_ITEMS: Schema = {
-    "type": "object",
-    "required": ["items"],
-    "properties": {
-        "items": {
-            "type": "array",
-            "items": {"type": "object", "required": ["id", "item"], "properties": {"id": ID, "item": ITEM}},
-        }
-    },
-}
-_STEP: Schema = {
-    "type": "object",
-    "required": ["kind", "recall", "checks", "items"],
-    "properties": {
+_ITEMS = record({"items": array(record({"id": ID, "item": ITEM}))})
+_STEP = record(
+    {
         "kind": {
             "type": "string",
             "enum": list(KINDS),
@@ -116,8 +105,8 @@ _STEP: Schema = {
             "right items.",
         },
         **_ITEMS["properties"],
-    },
-}
+    }
+)
 
 
 @operation("POST", "/sessions/{session}/refine", body=_REFINE, answer=ANSWER)

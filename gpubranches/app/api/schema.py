@@ -25,6 +25,18 @@ _TYPES = {
 }
 
 
+def record(properties: dict[str, Schema], description: str = "") -> Schema:
+    """Return the schema of an object that has all of the properties."""
+    schema: Schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {**schema, "description": description} if description else schema
+
+
+def array(items: Schema, description: str = "") -> Schema:
+    """Return the schema of a list."""
+    schema: Schema = {"type": "array", "items": items}
+    return {**schema, "description": description} if description else schema
+
+
 def parse(data: bytes) -> Any:
     """Parse a JSON text. Raises UsageError for a text that is not UTF-8, not JSON, not finite or nested too deeply."""
     try:
