@@ -23,8 +23,9 @@ from gpubranches.encoders.heads.decoder import Progress
 from gpubranches.encoders.heads.training import TrainingReport, train
 from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.quantizers import require_dims
+from gpubranches.encoders.torch_device import import_torch
 from gpubranches.encoders.vocabulary import plain_name
-from gpubranches.errors import DataError, UsageError, missing_package
+from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.datasets import open_dataset
 
@@ -98,7 +99,7 @@ def train_head(
     """
     began = time.perf_counter()
     chosen, target = settings or HeadSettings(), Path(out)
-    _require_torch()
+    import_torch("train-head")
     _require_target(target)
     examples = _examples(Path(source), embedder, without_texts, pairs, rows)
     folder = target.with_name(target.name + ".training")
@@ -117,13 +118,6 @@ def train_head(
         replace_file(target, head.to_bytes())
     shutil.rmtree(folder, ignore_errors=True)
     return HeadReport.of(examples, training, head.identity, time.perf_counter() - began)
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise missing_package("train-head", "torch", "clip", error=error) from error
 
 
 def _require_target(target: Path) -> None:

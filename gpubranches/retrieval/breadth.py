@@ -171,7 +171,7 @@ def _boundary(
     left_out: (p + m,) float64, held-out scores of the marks; easy: (p + m,) bool, marks of less weight; few: the size
     below which the idea is unlikely.
     """
-    _, unmarked_scores, stands_for = scores.without(np.concatenate([data.positives, data.negatives]))
+    _, unmarked_scores, stands_for = scores.without(data.marked)
     weights, p = np.where(easy, CHOSEN_WEIGHT, 1.0), len(data.positives)
     return BoundaryPosterior(few=few).fit(
         unmarked_scores,
@@ -185,8 +185,7 @@ def _boundary(
 
 def _narrow_promises_more(view: View, data: TrainingData, found: Breadth, narrow: LinearModel) -> bool:
     """Return whether the expected F1 of the narrow answer is larger than that of the broad one by `_RESERVE`."""
-    marked = np.concatenate([data.positives, data.negatives])
-    ids, by_broad, stands_for = found.broad.scores.thinned(marked, _COMPARED)
+    ids, by_broad, stands_for = found.broad.scores.thinned(data.marked, _COMPARED)
     by_narrow = view.vectors(ids) @ narrow.weights + np.float32(narrow.intercept)
     p = len(data.positives)
     answers = [scores >= model.boundary.cut(p) for model, scores in ((found.broad, by_broad), (narrow, by_narrow))]
