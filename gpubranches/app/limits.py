@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from gpubranches.core.threads import cores
 from gpubranches.errors import TooManyError
 
 TRAINING_THREADS = 12
@@ -81,7 +81,7 @@ class TrainingSlots:
     """
 
     def __init__(self, running: int | None = None, admitted: int = TRAINING_THREADS, wait_s: float = 20.0):
-        running = min(admitted, max(1, (os.cpu_count() or 1) // 2)) if running is None else running
+        running = min(admitted, max(1, cores() // 2)) if running is None else running
         self._running = threading.Semaphore(running)
         self._admitted = threading.Semaphore(admitted)
         self._wait_s = wait_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.threads import cores
 from gpubranches.encoders import Embedder
 
 _BATCHES_AHEAD = 3
@@ -48,7 +48,7 @@ class EmbeddingRates:
     embedded: int = 0
     decode_s: float = 0.0
     embed_s: float = 0.0
-    decoders: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    decoders: int = field(default_factory=cores)
 
     @property
     def decoded_per_s(self) -> float:

@@ -8,7 +8,6 @@ bounds are then moved towards the negatives around it.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.core.arrays import check_array
 from gpubranches.core.boxes import MAX_ESTIMATORS, Box, Boxes
+from gpubranches.core.threads import cores
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.errors import ArrayError, LabelError, UsageError, missing_package
 from gpubranches.learning.splitting import split
@@ -166,7 +166,7 @@ class BranchEnsemble(BranchLearner):
         if len(positives) < _MANY:
             grown = [grow(key) for key in keys]
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 grown = list(pool.map(grow, keys))
         owners = np.repeat(np.arange(self.n_estimators), [len(own) for own in grown])
         self.boxes_ = Boxes(chain.from_iterable(grown), owners.tolist(), self.n_estimators)

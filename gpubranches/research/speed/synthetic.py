@@ -6,7 +6,6 @@ sessions use.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import output
+from gpubranches.core.threads import cores
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.engines.gpu import launchers
@@ -327,7 +327,7 @@ def write_stand_in(
         part: NDArray[np.float16] = signs[np.unpackbits(bits, axis=1, bitorder="little")]
         return part
 
-    makers = min(16, os.cpu_count() or 1)
+    makers = min(16, cores())
     with output(path) as file, ThreadPoolExecutor(makers, "gpubranches-stand-in") as pool:
         for first in range(0, rows, makers * _ROWS_AT_ONCE):
             last = min(first + makers * _ROWS_AT_ONCE, rows)
