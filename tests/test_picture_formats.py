@@ -21,12 +21,12 @@ from gpubranches.catalog.pictures.decoding import (
     decoded_file,
     open_image,
     read_image,
-    thumbnail,
     upright_size,
 )
 from gpubranches.catalog.pictures.formats import ENDINGS, FORMATS, register
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import build_catalog
+from gpubranches.service.thumbnails import thumbnail
 
 
 def pattern(width=32, height=32, mode="RGB"):
@@ -172,7 +172,8 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.decoding import open_image, read_image
+from gpubranches.service.thumbnails import thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")

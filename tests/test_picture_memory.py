@@ -19,11 +19,11 @@ from gpubranches.catalog.pictures.decoding import (
     decoded_upload,
     open_image,
     read_image,
-    thumbnail,
     upright_size,
 )
 from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.errors import DataError, UsageError
+from gpubranches.service.thumbnails import thumbnail
 
 MEASURED = """
 import json, sys, threading
@@ -31,6 +31,7 @@ from pathlib import Path
 from gpubranches.catalog.pictures import decoding
 from PIL import Image
 from gpubranches.catalog.pictures.formats import FORMATS, register
+from gpubranches.service.thumbnails import thumbnail
 Image.init()
 for format in FORMATS: register(format)
 told, share = [], decoding.PIXELS.share
@@ -38,12 +39,13 @@ decoding.PIXELS.share = lambda count, *rest: told.append(count) or share(count, 
 def held(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
 small, rounds = json.loads(sys.argv[1])
-decoding.thumbnail(small)
+READS = {"open_image": decoding.open_image, "thumbnail": thumbnail}
+thumbnail(small)
 for together in rounds:
     told.clear()
     Path("/proc/self/clear_refs").write_text("5")
     before = held("VmRSS")
-    threads = [threading.Thread(target=getattr(decoding, read), args=(path,)) for read, path in together]
+    threads = [threading.Thread(target=READS[read], args=(path,)) for read, path in together]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert len(told) == len(threads)

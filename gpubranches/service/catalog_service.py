@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.core.arrays import as_ids, unit
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import ConflictError, UnknownNameError, UsageError
@@ -28,6 +28,7 @@ from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
 from gpubranches.service.tasks import Tasks
+from gpubranches.service.thumbnails import small_jpeg
 from gpubranches.service.types import (
     Download,
     ListPage,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
-from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload
 from gpubranches.core.arrays import unit
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
@@ -25,6 +25,7 @@ from gpubranches.retrieval.queries import PICTURE_NAME
 from gpubranches.service import Session
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record, SessionStore
+from gpubranches.service.thumbnails import small_jpeg
 from gpubranches.service.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 
 FORMAT = "gpubranches-session"

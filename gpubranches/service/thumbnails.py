@@ -1,8 +1,9 @@
-"""A cache of thumbnails, in memory and in a folder, both of bounded size."""
+"""Thumbnails, and a cache of them in memory and in a folder, both of bounded size."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import threading
@@ -11,7 +12,9 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.catalog.pictures.decoding import Source, thumbnail
+from PIL import Image
+
+from gpubranches.catalog.pictures.decoding import Source, decoded_path
 from gpubranches.catalog.pictures.image_files import Picture
 
 _log = logging.getLogger(__name__)
@@ -96,6 +99,21 @@ def _read(file: Path | None) -> bytes:
     except OSError:
         return b""
     return jpeg if jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9") else b""
+
+
+def thumbnail(path: Source, size: int = 256) -> bytes:
+    """Return a JPEG of at most size x size pixels. Raises DataError if it cannot be read."""
+    with decoded_path(path, side=2 * size) as image:
+        return small_jpeg(image, size)
+
+
+def small_jpeg(image: Image.Image, size: int) -> bytes:
+    """Return an RGB picture as a JPEG of at most size x size pixels."""
+    image = image.copy()
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def version(picture: Picture | None) -> str:

@@ -372,18 +372,3 @@ def _late_exif(file: IO[bytes]) -> bytes:
             return b"Exif\0\0" + file.read(length)
         file.seek(length + 4, os.SEEK_CUR)
     return b""
-
-
-def thumbnail(path: Source, size: int = 256) -> bytes:
-    """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
-    with decoded_path(path, side=2 * size) as image:
-        return small_jpeg(image, size)
-
-
-def small_jpeg(image: Image.Image, size: int) -> bytes:
-    """Return an RGB picture as a JPEG of at most size x size pixels."""
-    image = image.copy()
-    image.thumbnail((size, size))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
