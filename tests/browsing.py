@@ -91,6 +91,11 @@ def find_teapots(page, labels):
     page.wait_for_url("**/matches?*")
 
 
+def next_frames(page):
+    """Wait until the page has been drawn twice: what follows a scroll or a new size has begun then."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def back(page):
     """Go back; the address is loaded anew, and before the style sheet is there nothing can be measured."""
     with page.expect_event("load"):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from test_cli import run  # noqa: F401
 from test_cli_inputs import catalog, refused  # noqa: F401
 
 from benchmarks.harness.options import finite, whole

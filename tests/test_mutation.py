@@ -46,7 +46,8 @@ def test_every_target_and_its_tests_are_there():
 
 
 @pytest.mark.parametrize(
-    ("body", "passed"), [("assert 1 + 1 == 2", True), ("assert 1 + 1 == 3", False), ("__import__('time').sleep(600)", False)]
+    ("body", "passed"),
+    [("assert 1 + 1 == 2", True), ("assert 1 + 1 == 3", False), ("__import__('time').sleep(600)", False)],
 )
 def test_a_run_passes_fails_or_is_ended(tmp_path, body, passed):
     (tmp_path / "tests").mkdir()
