@@ -181,13 +181,13 @@ def test_scripts_that_are_named_exist_and_can_run():
                 assert file.stat().st_mode & 0o111, word
 
 
-def test_every_python_block_runs(workplace):
+def test_every_python_block_runs(workplace, monkeypatch):
     found = blocks("python")
     assert found
+    monkeypatch.chdir(workplace)
     for path, block in found:
         code = block.replace("a red bicycle", "kangaroo")
-        done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (path.name, done.stderr)
+        exec(compile(code, path, "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
