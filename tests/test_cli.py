@@ -1,12 +1,13 @@
 import json
 import re
-import subprocess
-import sys
 
 import duckdb
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clusters import NAMES, write_world
+
+from gpubranches import cli
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def catalog(folder):
     vocabulary = f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json"
-    command = [sys.executable, "-c", "from gpubranches.cli import main; main()"]
     arguments = ["ingest", str(folder / "images"), "--out", str(folder / "catalog"), "--embedder", vocabulary, "--json"]
-    done = subprocess.run(command + arguments, capture_output=True, text=True, check=True)
+    done = CliRunner().invoke(cli.cli, arguments)
     assert json.loads(done.stdout)["n"] == 800
     return folder / "catalog"
 
