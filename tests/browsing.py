@@ -154,7 +154,6 @@ def violations(page, name):
         page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
     found = page.evaluate("""() => axe.run({exclude: [".tile:nth-child(n+9)"]}, {
         resultTypes: ["violations"],
-        preload: false,
         runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     })""")
     return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found["violations"]]
