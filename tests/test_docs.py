@@ -121,7 +121,7 @@ def test_every_printed_command_runs(workplace, program, monkeypatch):
             if words[1] == "evaluate" and words[2] != "codes" and "--seeds" not in words:
                 words += ["--seeds", "1"]
             if words[1] == "evaluate" and words[2] != "codes" and not {"--concepts", "--groups"} & set(words):
-                words += ["--concepts", "6"]
+                words += ["--concepts", "3"]
             code, _, told = program(cli.main, *words[1:])
             no_card = "gpu" in words and words[1] != "bench" and usable() is not None
             assert code == (4 if no_card else 0), (path.name, line, told)
