@@ -116,8 +116,8 @@ def wait_for_focus(page, item):
 
 def wait_for_counts(page, positive, negative):
     page.wait_for_function(
-        "([p, n]) => document.querySelector('#positive').textContent == p"
-        " && document.querySelector('#negative').textContent == n",
+        "([p, n]) => document.querySelector('#positive')?.textContent == p"
+        " && document.querySelector('#negative')?.textContent == n",
         arg=[str(positive), str(negative)],
     )
 
