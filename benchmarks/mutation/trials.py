@@ -127,7 +127,6 @@ def _child(folder: Path, files: Iterable[str], plugin: Callable[[], object]) -> 
 
 def watched(path: Path, files: Sequence[str], folder: Path) -> Reached:
     """Run the tests of a module at a path in the copy, and return what they reach; exits if one fails."""
-    run_tests(folder, files, 600)  # compiles what a later run finds compiled
     if not run_tests(folder, files, 600, partial(_Watcher, path)):
         sys.exit(f"{path.name}: its tests fail without a change:\n{(folder / 'output').read_text()[-2000:]}")
     took_s, by_line = json.loads((folder / "reached.json").read_text())
