@@ -133,5 +133,7 @@ def test_a_sound_file_is_read_though_the_interpreter_fails_once(tmp_path, monkey
     if failures == 1:
         assert open_npy(tmp_path / "a.npy").tolist() == [0, 1, 2, 3, 4]
     else:
-        with pytest.raises(CatalogFormatError, match=r"a\.npy: expected a \.npy file .*, got a problem: AST constructor"):
+        with pytest.raises(
+            CatalogFormatError, match=r"a\.npy: expected a \.npy file .*, got a problem: AST constructor"
+        ):
             open_npy(tmp_path / "a.npy")

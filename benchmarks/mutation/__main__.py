@@ -55,7 +55,7 @@ TARGETS = {
     "gpubranches.retrieval.curves": ("test_completeness", "test_boundary"),
     "gpubranches.retrieval.explain": ("test_explain",),
     "gpubranches.retrieval.rescore": ("test_rescore",),
-    "gpubranches.retrieval.scoring": ("test_scoring",),
+    "gpubranches.retrieval.scoring": ("test_scoring", "test_two_models"),
     "gpubranches.retrieval.voting": ("test_voting",),
     "gpubranches.service.labels": ("test_labels",),
     "gpubranches.service.session": ("test_session",),
