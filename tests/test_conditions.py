@@ -256,6 +256,12 @@ def test_a_condition_means_what_plain_python_says(tmp_path_factory, rows, condit
     assert sorted(MetadataTable([path]).select(condition).tolist()) == expected
 
 
+@pytest.mark.parametrize("number", [-5, 0, 107, 2**53 - 1, 1 - 2**53])
+def test_equal_numbers_are_written_alike(number):
+    texts = {value_condition(("n",), kind(number)) for kind in (int, float, Decimal)}
+    assert texts == {f"n = {number}"}
+
+
 def test_a_fork_filters_too(table):
     assert table.select("n = 7").tolist() == [3, 4]
     assert forked(lambda: sys.exit(table.select("n = 7").tolist() != [3, 4])) == 0
