@@ -63,6 +63,21 @@ TARGETS = {
 }
 """Modules and the files of tests that are to notice any change of them."""
 JUDGED = {
+    ("gpubranches.core.arrays", "array = np.load(path, mmap_mode='r', allow_pickle=True)"):
+        "NumPy maps no file of Python objects, whether they are allowed or not",
+    ("gpubranches.core.arrays", "low = np.zeros(mask + 2, np.bool_)"): "the last slot is never looked up",
+    ("gpubranches.retrieval.completeness",
+     "mean = weights * max(float(weights.sum()), 1e-300) * self._curves.ceilings "
+     "@ chances_by(self._curves.shapes, _GRID)"):
+        "an audit tells the chances it was drawn with, whatever they are",
+    ("gpubranches.retrieval.scoring",
+     "near = max(NEAR_CUT, MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 1)"):
+        "NEAR_CUT is larger than 1",
+    ("gpubranches.retrieval.scoring", "wanted *= 3"): "the list may go on farther below the cut",
+    ("gpubranches.retrieval.scoring", "rank = max(1, round(rank + _SPARE * (1 - rank ** 0.5)))"):
+        "the rank is a first guess; if it finds too few items, the scan is repeated",
+    ("gpubranches.retrieval.scoring", "drawn = catalog.sample_ids(SAMPLED, np.random.default_rng(1), where)"):
+        "any random sample serves",
     ("gpubranches.service.labels", "return [dict(zip(names, row, strict=False)) for row in cursor]"):
         "a row has as many values as its cursor has names",
 }  # fmt: skip
