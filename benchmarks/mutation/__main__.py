@@ -66,6 +66,8 @@ JUDGED = {
     ("gpubranches.core.arrays", "array = np.load(path, mmap_mode='r', allow_pickle=True)"):
         "NumPy maps no file of Python objects, whether they are allowed or not",
     ("gpubranches.core.arrays", "low = np.zeros(mask + 2, np.bool_)"): "the last slot is never looked up",
+    ("gpubranches.learning.linear", "if step_number and np.abs(gradient).max() < self.bound:"):
+        "a gradient is never equal to the bound",
     ("gpubranches.retrieval.completeness",
      "mean = weights * max(float(weights.sum()), 1e-300) * self._curves.ceilings "
      "@ chances_by(self._curves.shapes, _GRID)"):
