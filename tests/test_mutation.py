@@ -86,7 +86,8 @@ def test_results_are_kept_and_survivors_tried_again(tmp_path):
     results.add("m", drawn[1], False)
     later = Results(tmp_path / "results.jsonl")
     assert later.untried("m", drawn) == drawn[2:]
-    assert later.found("m", drawn) == Found("m", 1, [(2, "a", "c")])
+    assert later.found("m", drawn) == Found("m", 1, [(2, "a", "c")], 1)
+    assert "1 more were drawn" in report("python", [later.found("m", drawn)])
     assert Results(tmp_path / "results.jsonl", again=True).untried("m", drawn) == drawn[1:]
 
 

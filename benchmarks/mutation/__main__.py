@@ -9,7 +9,7 @@ condition, or a statement left out. Texts of errors, docstrings and annotations 
 The files of tests that `TARGETS` names for a module run once on a copy of the repository while coverage.py notes which
 test reaches which line. For each mutant the tests that reach its line run, the fastest first, until the first failure.
 What they do not notice is given to all tests of these files. A mutant is killed if a test fails or the tests do not end
-in time. A survivor either is equivalent to the original, as `JUDGED` explains, or shows what no test checks.
+in time. A survivor either keeps every promise of the original, as `JUDGED` explains, or shows what no test checks.
 
 Every result is a line of the file `--results`. The same command goes on from there; `--again` tries its survivors anew.
 """
@@ -68,10 +68,6 @@ JUDGED = {
     ("gpubranches.core.arrays", "low = np.zeros(mask + 2, np.bool_)"): "the last slot is never looked up",
     ("gpubranches.learning.linear", "if step_number and np.abs(gradient).max() < self.bound:"):
         "a gradient is never equal to the bound",
-    ("gpubranches.retrieval.completeness",
-     "mean = weights * max(float(weights.sum()), 1e-300) * self._curves.ceilings "
-     "@ chances_by(self._curves.shapes, _GRID)"):
-        "an audit tells the chances it was drawn with, whatever they are",
     ("gpubranches.retrieval.scoring",
      "near = max(NEAR_CUT, MOST_READ // (2 * self.catalog.D) if self.catalog.stores_embeddings else 1)"):
         "NEAR_CUT is larger than 1",
@@ -83,16 +79,17 @@ JUDGED = {
     ("gpubranches.service.labels", "return [dict(zip(names, row, strict=False)) for row in cursor]"):
         "a row has as many values as its cursor has names",
 }  # fmt: skip
-"""The reason why a survivor is equivalent to the original, by its module and its changed line."""
+"""The reason why a survivor keeps every promise of the original, by its module and its changed line."""
 
 
 @dataclass
 class Found:
-    """The results of one module. survivors: line number, original line, changed line."""
+    """The results of one module. survivors: line number, original line, changed line; untried: drawn without result."""
 
     module: str
     killed: int = 0
     survivors: list[tuple[int, str, str]] = field(default_factory=list)
+    untried: int = 0
 
 
 def path_of(folder: Path, module: str) -> Path:
@@ -128,18 +125,20 @@ class Results:
 
     def found(self, module: str, drawn: Iterable[Mutant]) -> Found:
         """Return the results of those mutants of a module that were tried."""
-        tried = [(mutant[:3], self._killed.get((module, *mutant[:3]))) for mutant in drawn]
-        return Found(
-            module, sum(bool(killed) for _, killed in tried), [key for key, killed in tried if killed is False]
-        )
+        results = [(mutant[:3], self._killed.get((module, *mutant[:3]))) for mutant in drawn]
+        survivors = [key for key, killed in results if killed is False]
+        n_killed, untried = (sum(killed is wanted for _, killed in results) for wanted in (True, None))
+        return Found(module, n_killed, survivors, untried)
 
 
 def report(command: str, results: list[Found]) -> str:
     """Return the results as a page of Markdown. command: what made them."""
     introduction = (
-        "A mutant has one change; it is killed if a test fails. `equivalent` counts the survivors that behave like the "
-        "original. The score is the share of killed mutants among those that are not equivalent."
+        "A mutant has one change; it is killed if a test fails. `equivalent` counts the survivors that keep every "
+        "promise of the original. The score is the share of killed mutants among those that are not equivalent."
     )
+    if untried := sum(one.untried for one in results):
+        introduction += f" {untried} more were drawn and not tried."
     counts = [(one.module, one.killed, *_split(one)) for one in results]
     killed, same, left = (sum(column) for column in zip(*(row[1:] for row in counts), strict=True))
     counts.append(("all", killed, same, left))
