@@ -143,7 +143,7 @@ def test_what_is_selected_is_shown_as_a_list_that_back_and_a_reload_keep(page, f
     before = marks_of(page, [item])[0]
     page.keyboard.press("x" if before == 1 else "a")
     page.wait_for_function(
-        "([i, m]) => document.querySelector(`#tile-${i}`).dataset.mark == m", arg=[item, -before or 1]
+        "([i, m]) => document.querySelector(`#tile-${i}`)?.dataset.mark == m", arg=[item, -before or 1]
     )
     stored(page)
     page.reload()
@@ -158,7 +158,7 @@ def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_th
     page.click("[data-map-do=pictures]")  # so that a point is hit and no picture over it
     page.mouse.move(x, y)
     page.wait_for_selector(f"#map-card[data-item='{item}']:not([hidden])")
-    page.wait_for_function("() => document.querySelector('#map-picture').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#map-picture')?.naturalWidth > 0")
     page.wait_for_selector("#map-caption:text-is('teapot')")
     page.mouse.wheel(0, -600)
     settle(page)

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn import EVERY
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -183,7 +182,7 @@ COLUMNS = st.lists(st.tuples(NAMES, KINDS), min_size=1, max_size=3, unique_by=la
 UNLIKE = st.lists(st.tuples(st.sampled_from(["a", "url"]), KINDS), min_size=1, unique_by=lambda column: column[0])
 
 
-@settings(max_examples=25 if EVERY else 12)
+@settings(max_examples=25)
 @given(COLUMNS, st.integers(0, 99))
 def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_factory, columns, seed):
     folder = tmp_path_factory.mktemp("types")
@@ -203,7 +202,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
     assert check_uses(Catalog.open(folder / "c"), table.column_names) == (shown, sent)
 
 
-@settings(max_examples=10 if EVERY else 6)
+@settings(max_examples=10)
 @given(UNLIKE, UNLIKE, st.integers(0, 99))
 def test_columns_that_are_of_other_types_in_another_file_are_used_too(tmp_path_factory, columns, others, seed):
     folder = tmp_path_factory.mktemp("types")

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import run  # noqa: F401
 from test_ingest import Pixels, same, vectors, write_pictures
 
 from gpubranches import Catalog
@@ -340,7 +339,7 @@ def test_sessions_and_marks_come_along(tmp_path):
     assert not (tmp_path / "twice").exists()
 
 
-def test_parts_that_do_not_form_a_catalog_are_refused(tmp_path, input_of, run):  # noqa: F811
+def test_parts_that_do_not_form_a_catalog_are_refused(tmp_path, input_of, run):
     inputs, _ = input_of("one")
     parts = shards(inputs, tmp_path, 3)
     np.save(tmp_path / "short.npy", vectors(600))

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from input_files import hub_table, samples, write_tar
 from PIL import Image
-from test_cli import run  # noqa: F401
 from test_identity import Counting, draw, draw_all, write_partition
 from test_ingest import Pixels, vectors
 
@@ -442,7 +441,7 @@ def test_a_watch_names_the_package_that_it_needs(made, monkeypatch):
         next(watch(path, [folder], embedder=Pixels()))
 
 
-def test_the_command_prints_what_it_did(run, tmp_path):  # noqa: F811
+def test_the_command_prints_what_it_did(run, tmp_path):
     folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(6)])
     assert run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")[0] == 0
     draw(folder / "new.png", 50)
