@@ -327,6 +327,22 @@ def test_what_is_no_picture_by_its_ending_is_counted(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_folders_that_systems_fill_have_no_pictures(tmp_path):
+    folders = [
+        "@eaDir/a.png",
+        "#recycle",
+        "$RECYCLE.BIN/S-1",
+        "deep/lost+found",
+        "__MACOSX",
+        "System Volume Information",
+    ]
+    folder = draw_all(tmp_path / "in", ["a.png", ".hidden.png", *(f"{name}/x.png" for name in folders)])
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
+    assert (report.n, report.errors) == (1, 0)
+    assert any("skipped 6 folders of the system, such as " in note for note in report.notes)
+    assert build_catalog([folder / "#recycle"], tmp_path / "named", embedder=Pixels()).n == 1
+
+
 def test_a_catalog_inside_the_pictures_is_left_alone(tmp_path):
     folder = draw_all(tmp_path / "in", ["a.png"])
     ingest([folder], folder / "catalog", embedder=Pixels())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gpubranches.catalog.pictures.folders import FoundPictures, find_pictures
+from gpubranches.catalog.pictures.folders import FoundPictures, find_pictures, is_hidden
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
@@ -18,6 +18,7 @@ from gpubranches.ingestion.datasets import ARRAY, CLIP_RETRIEVAL, is_clip_retrie
 from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import FileState
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
+from gpubranches.ingestion.table_files import unread_table
 
 FOLDERS = (picture_folder.KIND, tar_shards.KIND, embedding_tables.KIND, picture_tables.KIND, videos.KIND)
 """The kinds that a folder can have; its files decide."""
@@ -25,6 +26,19 @@ _STORED = tuple(kind for kind in (ARRAY, *FOLDERS[1:]) if kind is not videos.KIN
 """The kinds of files that are read from stores, beside pictures."""
 KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embedding_tables.KIND, CLIP_RETRIEVAL, ARRAY)
 """All kinds, in the order of the help."""
+_ROWS = "write embeddings as .npy, or with their metadata as Parquet with a column `embedding`"
+_ADVICE = {
+    **dict.fromkeys(ENDINGS, "give the folder of the picture"),
+    **dict.fromkeys(ARRAY.endings, "give files of embeddings by their own names"),
+    **dict.fromkeys(".gz .tgz .bz2 .tbz .xz .zst .zip .7z .rar".split(), "unpack compressed files first"),
+    **dict.fromkeys(".npz .pt .pth .bin .safetensors .h5 .hdf5 .mat .pkl .fvecs .zarr .lance .feather".split(), _ROWS),
+    **dict.fromkeys(
+        ".csv .tsv .json .jsonl .txt .xlsx".split(),
+        f"{_ROWS}; for addresses of pictures give the tars that img2dataset makes of them",
+    ),
+    **dict.fromkeys(".cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .psd .svg .pdf .jp2".split(), "export pictures as JPEG"),
+}
+"""What to do with files of some endings that are not read, or not where they are."""
 
 
 def scan(
@@ -89,9 +103,14 @@ def _open_stored(url: str, options: IngestOptions, progress: Progress) -> Input:
     listed = stores.listed(url)
     if not listed:
         raise CatalogNotFoundError(f"{escaped_path(url)}: expected a file or folder to ingest, found none")
+    if any(name.startswith("img_emb/") for name in listed):
+        raise CatalogFormatError(
+            f"{escaped_path(url)}: expected no folder of clip-retrieval in a store; copy it to a folder of this machine"
+        )
     found = FoundPictures()
     for name, file in listed.items():
-        found.add(name, file.url, {ending for kind in _STORED for ending in kind.endings})
+        if not is_hidden(name):
+            found.add(name, file.url, {ending for kind in _STORED for ending in kind.endings})
     states = {file.url: FileState.of_stored(file) for file in listed.values()}
     return _folder(InputFiles(url, url, (), options, progress, states), found)
 
@@ -111,12 +130,11 @@ def _file(given: InputFiles) -> Input:
         if (found := kind.open(given)) is not None:
             return found
     if kinds:
-        columns = "pictures (a struct of bytes and path, or bytes) or of embeddings (lists of floats)"
-        raise CatalogFormatError(f"{path}: expected a column of {columns}, found none")
+        raise CatalogFormatError(unread_table(given.files[0][1]))
     known = ", ".join(dict.fromkeys(ending for kind in (ARRAY, *FOLDERS[1:]) for ending in kind.endings))
     raise CatalogFormatError(
         f"{path}: expected a folder, or a file that ends in {known}, got {Path(name).suffix or 'no ending'!r}"
-        + ("; give the folder of the picture" if ending_of(name) in ENDINGS else "")
+        + "".join(f"; {each}" for each in _advice([ending_of(name)]))
     )
 
 
@@ -140,6 +158,8 @@ def _folder(folder: InputFiles, found: FoundPictures) -> Input:
         given = replace(folder, files=placed[kind.endings])
         if given.files and (opened := kind.open(given)) is not None:
             return _with_notes(opened, str(folder.path), found, {name for name, _ in given.files})
+    if tables := placed[picture_tables.KIND.endings]:
+        raise CatalogFormatError(unread_table(tables[0][1]))
     return _with_notes(_opened(FOLDERS[0], folder), str(folder.path), found, set())
 
 
@@ -175,7 +195,15 @@ def _with_notes(opened: Input, path: str, found: FoundPictures, used: set[str]) 
     notes = [f"{escaped_path(path)}: skipped {phrase}" for phrase in found.skipped(left)]
     if not used:
         notes.append(f"{escaped_path(path)}: pictures end in {', '.join(ENDINGS)}")
+        notes += _advice(left)
+        if stores.is_url(path) and not left.keys().isdisjoint(videos.KIND.endings):
+            notes.append("copy videos from a store to a folder of this machine")
     return replace(opened, notes=(*notes, *opened.notes))
+
+
+def _advice(endings: Iterable[str]) -> list[str]:
+    """Return what to do with files of these endings, which are not read."""
+    return list(dict.fromkeys(_ADVICE[ending] for ending in endings if ending in _ADVICE))
 
 
 def is_catalog(folder: Path) -> bool:
