@@ -433,7 +433,7 @@ def test_bytes_of_any_type_are_pictures(tmp_path, kind, ending):
     else:
         pq.write_table(table, tmp_path / f"x.{ending}")
     if ending == "arrow" and kind not in (pa.binary(), pa.large_binary()):
-        with pytest.raises(CatalogFormatError, match="binary or large_binary .* write it as Parquet"):
+        with pytest.raises(CatalogFormatError, match=r"binary or large_binary .* write it as Parquet"):
             ingest(tmp_path / f"x.{ending}", tmp_path / "c", embedder=Pixels())
         return
     catalog = ingest(tmp_path / f"x.{ending}", tmp_path / "c", embedder=Pixels())

@@ -369,6 +369,8 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
         ("file://host/photos", UsageError, r"expected a path after file://"),
         ("memory://bucket/none", CatalogNotFoundError, "expected a file or folder to ingest, found none"),
         ("memory://bucket/none.tar", DataError, "there is no such file in the store"),
+        ("memory://bucket/none.csv", CatalogNotFoundError, "expected a file or folder to ingest, found none"),
+        ("memory://bucket/texts/a.txt", CatalogFormatError, r"ends in \.npy, .*got '\.txt'; .*img2dataset"),
         ("memory://bucket/texts", UsageError, r"found none; memory://bucket/texts: skipped 2 files: 1 .mp4, 1 .txt"),
         ("memory://bucket/texts", UsageError, "copy videos from a store to a folder of this machine"),
         ("memory://bucket/clip", CatalogFormatError, "expected no folder of clip-retrieval in a store; copy it"),

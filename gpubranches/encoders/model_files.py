@@ -97,6 +97,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file. Raises DataError if the file contains none."""
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected a file with a JSON object, found none; get the whole model") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a JSON object: {error}") from error
     if not isinstance(data, dict):

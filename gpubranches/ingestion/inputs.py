@@ -28,15 +28,17 @@ KINDS = (FOLDERS[0], tar_shards.KIND, videos.KIND, picture_tables.KIND, embeddin
 """All kinds, in the order of the help."""
 _ROWS = "write embeddings as .npy, or with their metadata as Parquet with a column `embedding`"
 _ADVICE = {
-    **dict.fromkeys(ENDINGS, "give the folder of the picture"),
-    **dict.fromkeys(ARRAY.endings, "give files of embeddings by their own names"),
-    **dict.fromkeys(".gz .tgz .bz2 .tbz .xz .zst .zip .7z .rar".split(), "unpack compressed files first"),
-    **dict.fromkeys(".npz .pt .pth .bin .safetensors .h5 .hdf5 .mat .pkl .fvecs .zarr .lance .feather".split(), _ROWS),
-    **dict.fromkeys(
-        ".csv .tsv .json .jsonl .txt .xlsx".split(),
-        f"{_ROWS}; for addresses of pictures give the tars that img2dataset makes of them",
-    ),
-    **dict.fromkeys(".cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .psd .svg .pdf .jp2".split(), "export pictures as JPEG"),
+    ending: told
+    for told, endings in {
+        "give the folder of the picture": " ".join(ENDINGS),
+        "give files of embeddings by their own names": " ".join(ARRAY.endings),
+        "unpack compressed files first": ".gz .tgz .bz2 .tbz .xz .zst .zip .7z .rar",
+        _ROWS: ".npz .pt .pth .bin .safetensors .h5 .hdf5 .mat .pkl .fvecs .zarr .lance .feather",
+        f"{_ROWS}; for addresses of pictures give the tars that img2dataset makes of them": ".csv .tsv .json .jsonl "
+        ".txt .xlsx",
+        "export pictures as JPEG": ".cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .psd .svg .pdf .jp2",
+    }.items()
+    for ending in endings.split()
 }
 """What to do with files of some endings that are not read, or not where they are."""
 
@@ -101,6 +103,8 @@ def _open_stored(url: str, options: IngestOptions, progress: Progress) -> Input:
         files = ((stores.name_of(url), url),)
         return _file(InputFiles(url, stores.folder_of(url), files, options, progress, {url: state}))
     listed = stores.listed(url)
+    if not listed and ending and stores.exists(url):
+        return _file(InputFiles(url, stores.folder_of(url), (), options, progress))  # it refuses the ending
     if not listed:
         raise CatalogNotFoundError(f"{escaped_path(url)}: expected a file or folder to ingest, found none")
     if any(name.startswith("img_emb/") for name in listed):
