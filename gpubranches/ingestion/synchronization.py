@@ -107,7 +107,8 @@ def sync(
     catalog = Catalog.open(directory)
     require_no_shard(catalog, "sync")
     scanned = scan(inputs, options_of(catalog, options), progress, catalog.path)
-    require_rows(scanned)
+    for each in scanned:
+        require_rows([each])
     history = IngestHistory(catalog)
     _require_record(history, scanned)
     found = _compare(history, scanned)
