@@ -25,10 +25,11 @@ from models import (
 from PIL import Image
 
 from gpubranches import Catalog
-from gpubranches.encoders import open_embedder, registry
+from gpubranches.encoders import model_files, open_embedder, registry
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest
 
+HUB_ANSWERS = model_files.hub_answers
 TEXTS = ["a red dog", "two cat bicycle", "A photo of a dog a dog a dog a dog a dog a dog"]
 
 
@@ -57,6 +58,7 @@ def connections(monkeypatch):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(model_files, "hub_answers", lambda: True)
     yield tried
     assert tried == []
 
@@ -418,6 +420,43 @@ def test_a_file_is_prepared_as_the_tags_of_its_model_agree(tagged, monkeypatch):
     before = open_embedder(f"open_clip:Tiny-Tags,{tagged}", identity=unsure.identity)
     assert before.identity == unsure.identity
     assert np.allclose(before.images(pictures()), unsure.images(pictures()), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "open_clip:hf-hub:org/model",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "transformers:org/model",
+        "sentence-transformers:org/model@main",
+    ],
+)
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch, connections, spec):
+    needs("open_clip", "transformers", "sentence_transformers")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(model_files, "hub_answers", HUB_ANSWERS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match=f"^{spec}: the model is not in the cache, and the Hub does not answer; check"):
+        open_embedder(spec)
+    assert len(connections) <= 1
+    assert constants.HF_HUB_OFFLINE == before
+    connections.clear()
+
+
+def test_a_model_in_the_cache_is_opened_without_the_hub(tmp_path, monkeypatch):
+    needs("transformers")
+    monkeypatch.setattr(model_files, "hub_answers", lambda: False)
+    write_transformers(tmp_path / "snapshot", "dinov2")
+    commit = tmp_path / "models--org--model/snapshots" / ("0" * 40)
+    commit.parent.mkdir(parents=True)
+    (tmp_path / "snapshot").rename(commit)
+    (tmp_path / "models--org--model/refs").mkdir()
+    (tmp_path / "models--org--model/refs/main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert open_embedder("transformers:org/model").D == 32
 
 
 def test_a_model_of_the_hub_is_read_by_its_configuration(tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from gpubranches.core.files import parse_json
 from gpubranches.errors import DataError, GpuBranchesError, UsageError, missing_package
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PATIENCE_S = 5.0
+"""How long the Hub may take for the first answer."""
 _loads = threading.RLock()
 """Held while a model is loaded, because `no_network` affects the whole process."""
 
@@ -35,7 +37,7 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     advice = "no folder has this name; check the name on the Hub, your access to it, the network and HF_HUB_OFFLINE"
-    with loading(f"{kind}:{name}", advice), network():
+    with loading(f"{kind}:{name}", advice), network(f"{kind}:{name}"):
         # The user may fix a revision; a catalog refuses other files than those it was made with.
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
     return Path(snapshot)
@@ -55,10 +57,26 @@ def loading(spec: str, advice: str) -> Iterator[None]:
 
 
 @contextmanager
-def network() -> Iterator[None]:
-    """Wait until no other thread is in `no_network`, and then allow downloads in this block."""
+def network(spec: str) -> Iterator[None]:
+    """Wait until no other thread is in `no_network`, and then allow downloads in this block.
+
+    If the Hub does not answer one request, the block has the files of the cache alone: huggingface_hub would repeat each
+    request for half a minute. Raises DataError naming `spec` for a file that is not in the cache then.
+    """
     with _loads:
-        yield
+        if hub_answers():
+            yield
+            return
+        try:
+            with no_network():
+                yield
+        except Exception as error:
+            if _is_not_cached(error):
+                raise DataError(
+                    f"{spec}: the model is not in the cache, and the Hub does not answer; check the network and "
+                    "HF_HUB_OFFLINE, or name a folder that has the model"
+                ) from error
+            raise
 
 
 @contextmanager
@@ -73,6 +91,26 @@ def no_network() -> Iterator[None]:
             yield
         finally:
             constants.HF_HUB_OFFLINE = before
+
+
+def hub_answers() -> bool:
+    """Return whether the Hub answers a request, through the proxy that the user has set, within a few seconds."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_S)
+    except Exception:  # of the library for HTTP, which differs among versions of huggingface_hub
+        return False
+    return True
+
+
+def _is_not_cached(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, is that of a file that is not in the Hub's cache."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    while error is not None and not isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def files_digest(folder: Path, patterns: Iterable[str]) -> str:

@@ -134,7 +134,7 @@ def open_model(name: str, *, device: str = "auto", identity: str = "") -> OpenCl
         if plan.local
         else "check the network and HF_HUB_OFFLINE"
     )
-    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network():
+    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network(f"open_clip:{name}"):
         model, transform = plan.make()
         tokenizer = open_clip.get_tokenizer(plan.tokenizer)
     return OpenClipEncoder(plan, model, transform, tokenizer, chosen)
@@ -221,12 +221,15 @@ def _of_hub(open_clip: Any, name: str) -> _Plan:
         raise UsageError(f"embedder: expected open_clip:hf-hub:ORG/NAME, got open_clip:{name}")
     from open_clip.pretrained import download_pretrained_from_hf
 
-    with loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"), network():
+    with (
+        loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"),
+        network(f"open_clip:{name}"),
+    ):
         config = Path(download_pretrained_from_hf(repository, filename=CONFIG))
     described = read_json(config)
     model = _model_config(described, config)
     _require_tokenizer(name, model)
-    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network():
+    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network(f"open_clip:{name}"):
         weights = Path(download_pretrained_from_hf(repository))
     return _Plan(
         name,
