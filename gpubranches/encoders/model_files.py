@@ -14,6 +14,7 @@ from gpubranches.core.files import parse_json
 from gpubranches.errors import DataError, GpuBranchesError, UsageError, missing_package
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PATIENCE_S = 5.0
 """How long the Hub may take for the first answer."""
 _loads = threading.RLock()
@@ -28,6 +29,7 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
+        require_whole(folder, patterns)
         return folder.resolve()
     repository, _, revision = name.partition("@")
     if not _HUB_NAME.fullmatch(repository):
@@ -51,17 +53,18 @@ def loading(spec: str, advice: str) -> Iterator[None]:
     except GpuBranchesError:
         raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        first = lines[0].strip() if lines else type(error).__name__
-        raise DataError(f"{spec}: cannot load the model: {first.rstrip('.')}; {advice}") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first = lines[0] if lines else type(error).__name__
+        reason = " ".join(lines[:2]) if first.endswith(":") else first
+        raise DataError(f"{spec}: cannot load the model: {reason.rstrip('.:')}; {advice}") from error
 
 
 @contextmanager
 def network(spec: str) -> Iterator[None]:
     """Wait until no other thread is in `no_network`, and then allow downloads in this block.
 
-    If the Hub does not answer one request, the block has the files of the cache alone: huggingface_hub would repeat each
-    request for half a minute. Raises DataError naming `spec` for a file that is not in the cache then.
+    If the Hub does not answer one request, the block has the files of the cache alone: huggingface_hub would repeat
+    each request for half a minute. Raises DataError naming `spec` for a file that is not in the cache then.
     """
     with _loads:
         if hub_answers():
@@ -111,6 +114,20 @@ def _is_not_cached(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def require_whole(folder: Path, patterns: Iterable[str]) -> None:
+    """Raise DataError for a file of a model that is only a pointer of Git LFS, as a clone without LFS has them."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern) if path.is_file()):
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise DataError(f"{path}: expected a file of the model, got a pointer of Git LFS; run `git lfs pull`")
+
+
+def require_tokenizer(spec: str, folder: Path) -> None:
+    """Raise DataError for a model of texts without a vocabulary; transformers would read all texts as unknown words."""
+    if not any(path for pattern in ("tokenizer.json", "vocab*", "*.model") for path in folder.rglob(pattern)):
+        raise DataError(f"{spec}: expected a tokenizer (tokenizer.json), found none in {folder}; get the whole model")
 
 
 def files_digest(folder: Path, patterns: Iterable[str]) -> str:

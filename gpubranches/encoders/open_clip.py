@@ -23,6 +23,7 @@ from gpubranches.encoders.model_files import (
     no_network,
     read_json,
     require_transformers,
+    require_whole,
 )
 from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
@@ -204,6 +205,7 @@ def _of_file(open_clip: Any, model: str, tag: str, file: Path, identity: str) ->
 
 def _of_folder(open_clip: Any, folder: Path) -> _Plan:
     config = _model_config(read_json(folder / CONFIG), folder / CONFIG)
+    require_whole(folder, _FILES)
     named = f"local-dir:{folder}"
     return _Plan(
         str(folder),
