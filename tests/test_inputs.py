@@ -76,6 +76,17 @@ def test_missing_and_left_over_metadata_are_told(tmp_path):
     assert build_catalog([folder], tmp_path / "bare").notes == ()
 
 
+def test_partitions_without_rows_and_metadata_of_other_formats(tmp_path):
+    folder = write_clip(tmp_path / "in", [{"caption": ["a"] * 4}, {"caption": []}, {"caption": ["c"] * 4}])
+    (folder / "metadata/metadata_2.parquet").unlink()
+    (folder / "metadata/metadata_2.csv").write_text("caption\nc\nc\nc\nc\n")
+    report = build_catalog([folder], tmp_path / "c")
+    assert report.n == 8
+    assert any("metadata are read from .parquet alone, skipped are metadata_2.csv" in note for note in report.notes)
+    assert build_catalog([folder], tmp_path / "c").added == 0
+    assert append(tmp_path / "c", [folder], new=True).added == 0
+
+
 # Columns
 
 

@@ -31,7 +31,7 @@ class ArrayFile:
     moves: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, path: Path, array: NDArray[Any]):
-        if array.ndim != 2:
+        if array.ndim != 2 or not array.shape[1]:
             raise CatalogFormatError(f"{path}: expected an array of shape (n, dims), got {array.shape}")
         dtype = array.dtype.newbyteorder("=")
         if dtype not in (np.uint8, np.float16, np.float32, np.float64, _BFLOAT16):

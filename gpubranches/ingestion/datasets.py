@@ -61,7 +61,8 @@ def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
     first = 0
     for part, table in source.partitions():
         files = [FileState.at(os.path.realpath(path)) for path in (part.path, table) if path is not None]
-        yield Piece(part.path.name, tuple(files), first, part.n)
+        if part.n:
+            yield Piece(part.path.name, tuple(files), first, part.n)
         first += part.n
 
 
