@@ -28,6 +28,7 @@ from input_files import (
     two_tars,
     vectors,
     write_embeddings,
+    write_saved,
     write_stream,
     write_tar,
 )
@@ -440,6 +441,18 @@ def test_bytes_of_any_type_are_pictures(tmp_path, kind, ending):
     items = catalog.items(range(4))
     assert [upright_size(picture)[0] for picture in shown(catalog, items)] == [12, 13, 14, 15]
     assert [item["t"] for item in items] == list("abcd")
+
+
+def test_a_saved_data_set_tells_what_it_lacks(tmp_path):
+    write_saved(tmp_path / "in/train", hub_table(range(6)))
+    (tmp_path / "in/train/data-00001-of-00002.arrow").unlink()
+    state = json.loads((tmp_path / "in/train/state.json").read_text())
+    state["_indices_data_files"] = [{"filename": "indices.arrow"}]
+    (tmp_path / "in/train/state.json").write_text(json.dumps(state))
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    assert report.n == 3
+    assert "train: 1 of 2 files of the saved data set are missing, such as data-00001-of-00002.arrow" in report.notes
+    assert any("train: the data set selects rows by indices" in note for note in report.notes)
 
 
 def test_a_table_of_addresses_says_how_to_get_their_pictures(tmp_path):

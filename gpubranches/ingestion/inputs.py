@@ -149,8 +149,9 @@ def _folder(folder: InputFiles, found: FoundPictures) -> Input:
     """
     files = {FOLDERS[0].endings: found.pictures}
     for kind in FOLDERS[1:]:
-        own = [each for each in found.others if ending_of(each[0]) in kind.endings]
-        files[kind.endings] = _of_saved(folder.place, own)
+        files[kind.endings] = [each for each in found.others if ending_of(each[0]) in kind.endings]
+    tables = picture_tables.KIND.endings
+    files[tables], saved = _of_saved(folder.place, files[tables])
     placed = {
         group: tuple((name, target or os.path.join(folder.place, name)) for name, target in files[group])
         for group in files
@@ -161,22 +162,40 @@ def _folder(folder: InputFiles, found: FoundPictures) -> Input:
     for kind in sorted(FOLDERS, key=lambda kind: -sizes[kind.endings]):
         given = replace(folder, files=placed[kind.endings])
         if given.files and (opened := kind.open(given)) is not None:
+            opened = replace(opened, notes=(*opened.notes, *(saved if kind.endings == tables else ())))
             return _with_notes(opened, str(folder.path), found, {name for name, _ in given.files})
-    if tables := placed[picture_tables.KIND.endings]:
-        raise CatalogFormatError(unread_table(tables[0][1]))
+    if placed[tables]:
+        raise CatalogFormatError(unread_table(placed[tables][0][1]))
     return _with_notes(_opened(FOLDERS[0], folder), str(folder.path), found, set())
 
 
-def _of_saved(place: str, files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the files that a saved Hugging Face data set names, without others such as its caches."""
-    named: dict[str, set[str] | None] = {}
-    for folder in {os.path.dirname(name) for name, _ in files}:
+def _of_saved(place: str, files: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the files that a saved Hugging Face data set names, without others such as its caches, and notes.
+
+    A note tells of files that are missing, and of a selection of rows, which older versions kept in a file of its own.
+    """
+    kept, notes = list[tuple[str, str]](), list[str]()
+    by_folder: dict[str, list[tuple[str, str]]] = {}
+    for each in files:
+        by_folder.setdefault(os.path.dirname(each[0]), []).append(each)
+    for folder, own in by_folder.items():
         try:
             state = parse_json(_content(place, f"{folder}/state.json".lstrip("/")))
-            named[folder] = {str(each["filename"]) for each in state["_data_files"]}
+            named = {str(each["filename"]) for each in state["_data_files"]}
         except (OSError, DataError, ValueError, KeyError, TypeError):
-            named[folder] = None
-    return [each for each in files if _is_named(each[0], named)]
+            kept += own
+            continue
+        here = {os.path.basename(name): (name, target) for name, target in own}
+        kept += [each for name, each in here.items() if name in named]
+        shown = escaped_path(folder or ".")
+        if missing := sorted(named - here.keys()):
+            notes.append(
+                f"{shown}: {len(missing):,} of {len(named):,} files of the saved data set are missing, such as "
+                f"{escaped_path(missing[0])}"
+            )
+        if state.get("_indices_data_files"):
+            notes.append(f"{shown}: the data set selects rows by indices, and all rows are read; save it anew")
+    return sorted(kept), notes
 
 
 def _content(place: str, name: str) -> bytes:
@@ -184,11 +203,6 @@ def _content(place: str, name: str) -> bytes:
         with stores.copy(stores.stat(f"{place}/{name}")) as file:
             return file.read()
     return Path(place, name).read_bytes()
-
-
-def _is_named(name: str, named: dict[str, set[str] | None]) -> bool:
-    known = named[os.path.dirname(name)]
-    return known is None or os.path.basename(name) in known
 
 
 def _with_notes(opened: Input, path: str, found: FoundPictures, used: set[str]) -> Input:
