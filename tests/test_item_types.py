@@ -47,6 +47,30 @@ def nested(inner):
     )
 
 
+NOT_OF_PARQUET = {
+    "interval": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+    "list of intervals": pa.array([[(1, 2, 3)], None], pa.list_(pa.month_day_nano_interval())),
+    "empty struct": pa.array([{}, None], pa.struct([])),
+    "list of empty structs": pa.array([[{}], None], pa.list_(pa.struct([]))),
+    "runs": pa.RunEndEncodedArray.from_arrays([1, 2], ["x", None]),
+    "union": pa.UnionArray.from_dense(
+        pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([5]), pa.array([None], pa.string())]
+    ),
+}
+
+
+def test_types_that_parquet_lacks_become_text(tmp_path):
+    rows = pa.array(np.random.default_rng(0).standard_normal((2, 8)).tolist(), pa.list_(pa.float32()))
+    table = pa.table({"embedding": rows, **NOT_OF_PARQUET})
+    with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as file:
+        file.write_table(table)
+    first, second = ingest(tmp_path / "x.arrow", tmp_path / "c").items([0, 1])
+    interval = "MonthDayNano(months=1, days=2, nanoseconds=3)"
+    texts = [interval, f'["{interval}"]', "{}", "[{}]", "x", "5"]
+    assert first == {"id": 0, **dict(zip(NOT_OF_PARQUET, texts, strict=True))}
+    assert second == {"id": 1, **dict.fromkeys(NOT_OF_PARQUET)}
+
+
 KINDS = st.one_of(
     st.recursive(PLAIN, nested, max_leaves=4),
     st.sampled_from([pa.string(), pa.int64(), pa.binary()]).map(lambda kind: pa.dictionary(pa.int32(), kind)),

@@ -106,6 +106,12 @@ def test_the_formats_are_decoded_under_each_ending(tmp_path, format, ending):
     assert open_image(path).size == upright_size(path) == (32, 32)
 
 
+def test_a_big_tiff_is_a_tiff(tmp_path):
+    pattern().save(tmp_path / "x.tif", big_tiff=True)
+    assert (tmp_path / "x.tif").read_bytes()[:4] == b"II+\0"
+    assert open_image(tmp_path / "x.tif").size == upright_size(tmp_path / "x.tif") == (32, 32)
+
+
 def test_a_pipe_or_folder_is_no_picture_and_nothing_hangs(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path, tmp_path / "pipe.png", tmp_path / "nowhere"):

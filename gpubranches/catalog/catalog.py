@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.catalog.codec import FIT_ROWS, Codec, require_decoder, unit_rows
 from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.catalog.manifest import listings, require_code_dims
+from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.row_source import EmbeddingArray, RowSource
 from gpubranches.catalog.segment import SEGMENT_ROWS, Rows, add_segment
 from gpubranches.catalog.segment_rows import (
@@ -277,5 +278,9 @@ def _sample(source: RowSource) -> NDArray[np.float32]:
     unit, bad = unit_rows(source.take(evenly_spaced(source.n, FIT_ROWS)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
+        if reasons := source.reasons(0, 1):
+            first = source.items(0, 1)
+            name = f"{first[IMAGE_PATH][0]}: " if first is not None and IMAGE_PATH in first.column_names else ""
+            raise DataError(f"expected an item that can be read, found none; the first: {name}{reasons[0]}")
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
     return sample

@@ -195,7 +195,7 @@ def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestO
 @catalog_argument
 @inputs_argument
 @click.option("--watch", "watched", is_flag=True, help="Sync after every change, until Ctrl-C; needs [watch].")
-@click.option("--force", is_flag=True, help="Delete items even if more than half of the inputs' items are missing.")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of an input's items are missing.")
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def sync(
@@ -271,6 +271,7 @@ def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
         return
     counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "changed", "moved", "removed"))
     click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
+    _print_errors(directory, report.errors)
 
 
 def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: bool = False) -> None:
@@ -290,5 +291,9 @@ def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: boo
             f"Pictures a second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
             f"counted while it was at work; {slower} is slower."
         )
-    if report.errors:
-        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")
+    _print_errors(out, report.errors)
+
+
+def _print_errors(out: Path, count: int) -> None:
+    if count:
+        click.echo(f"{count:,} could not be read; `gpubranches info {out} --errors` shows why.")

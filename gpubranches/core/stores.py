@@ -164,6 +164,15 @@ def stat(url: str) -> StoredFile:
     return _file(url, info)
 
 
+def exists(url: str) -> bool:
+    """Return whether there is a file at an address. Raises StoreError if the store does not answer."""
+    try:
+        stat(url)
+    except DataError:
+        return False
+    return True
+
+
 def read(url: str, start: int, size: int) -> bytes:
     """Return bytes start..start+size-1 of a file, fewer at its end. Raises DataError and StoreError like `stat`."""
     if size <= 0:

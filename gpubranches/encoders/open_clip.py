@@ -23,6 +23,7 @@ from gpubranches.encoders.model_files import (
     no_network,
     read_json,
     require_transformers,
+    require_whole,
 )
 from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
@@ -134,7 +135,7 @@ def open_model(name: str, *, device: str = "auto", identity: str = "") -> OpenCl
         if plan.local
         else "check the network and HF_HUB_OFFLINE"
     )
-    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network():
+    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network(f"open_clip:{name}"):
         model, transform = plan.make()
         tokenizer = open_clip.get_tokenizer(plan.tokenizer)
     return OpenClipEncoder(plan, model, transform, tokenizer, chosen)
@@ -204,6 +205,7 @@ def _of_file(open_clip: Any, model: str, tag: str, file: Path, identity: str) ->
 
 def _of_folder(open_clip: Any, folder: Path) -> _Plan:
     config = _model_config(read_json(folder / CONFIG), folder / CONFIG)
+    require_whole(folder, _FILES)
     named = f"local-dir:{folder}"
     return _Plan(
         str(folder),
@@ -221,12 +223,15 @@ def _of_hub(open_clip: Any, name: str) -> _Plan:
         raise UsageError(f"embedder: expected open_clip:hf-hub:ORG/NAME, got open_clip:{name}")
     from open_clip.pretrained import download_pretrained_from_hf
 
-    with loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"), network():
+    with (
+        loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"),
+        network(f"open_clip:{name}"),
+    ):
         config = Path(download_pretrained_from_hf(repository, filename=CONFIG))
     described = read_json(config)
     model = _model_config(described, config)
     _require_tokenizer(name, model)
-    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network():
+    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network(f"open_clip:{name}"):
         weights = Path(download_pretrained_from_hf(repository))
     return _Plan(
         name,

@@ -154,6 +154,8 @@ def _ingest_all(
     made_with: dict[str, Any],
 ) -> Catalog:
     """Make a catalog, ingest all inputs into it, and return it. base: the first id."""
+    if embedder is not None:
+        _ = embedder.text_mean  # a model whose texts fail is refused before its pictures are embedded
     source, planned = run.open(_whole_plan(scanned), {})
     record = input_record(scanned, 0, base, source.n, [])
     origin = {"made_with": made_with, **places_of_pictures(scanned, source, {}), "inputs": [record]}

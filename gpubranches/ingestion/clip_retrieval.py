@@ -138,6 +138,9 @@ class ClipRetrieval:
             )
         if left:
             notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
+        others = sorted(path.name for path in (self.folder / "metadata").glob("*") if path.suffix != ".parquet")
+        if others:
+            notes.append(f"{self.folder}: metadata are read from .parquet alone, skipped are {_some(others)}")
         return notes
 
 

@@ -121,10 +121,10 @@ def embedder_of(
 
 def require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     """Raise UsageError for pictures without an embedder, and for inputs without rows and pictures."""
+    require_rows(scanned)
     for each in scanned:
         if each.pictures is not None and embedder is None:
             raise UsageError(f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/TAG")
-    require_rows(scanned)
 
 
 def require_rows(scanned: Sequence[Input]) -> None:

@@ -52,7 +52,7 @@ class VideoFrames:
             # A frame at the very end of the video would be the one before it again.
             return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
         except DataError as error:
-            self.broken[path] = str(error)
+            self.broken[path] = str(error).removeprefix(f"{escaped_path(path)}: ")
             return 1
 
     def _seconds(self, path: str, row: int) -> float:

@@ -72,7 +72,7 @@ def look_for_pictures(
     rng = np.random.default_rng(0)
     ids = catalog.sample_ids(n if whole else min(_SAMPLED, n), rng)
     known = {file.url for place in source["stores"] for file in stores.listed(place).values()} if whole else set()
-    is_stored = functools.cache(lambda url: url in known or _is_stored(url)) if ask_stores else None
+    is_stored = functools.cache(lambda url: url in known or stores.exists(url)) if ask_stores else None
     began = time.monotonic()
     looked_at, missing, far = 0, 0, 0
     for part in np.array_split(ids if whole else rng.permutation(ids), range(_BATCH, len(ids), _BATCH)):
@@ -81,11 +81,3 @@ def look_for_pictures(
             if not whole and time.monotonic() - began > most_s:
                 break
     return MissingPictures(looked_at, missing, far, whole or (len(ids) == n and looked_at + far == n))
-
-
-def _is_stored(url: str) -> bool:
-    try:
-        stores.stat(url)
-    except DataError:
-        return False
-    return True
