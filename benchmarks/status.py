@@ -34,9 +34,9 @@ measurements.
 
 These parts have not run on a card either:
 
-- faiss (`--nn faiss`, over codes and over resident embeddings, and the engine `faiss-gpu` of the benchmark). Its calls
-  are checked against faiss's documentation and a stand-in. The calls of `benchmarks/verify/nearest.py` to faiss and
-  CAGRA are checked against their documentation only. Until the times of both are measured on a card, `--nn auto` uses
+- faiss (`--nn faiss`, over codes and over resident embeddings, the engine `faiss-gpu` of the benchmark, and the calls
+  of `benchmarks/verify/nearest.py`). Its calls are checked against faiss's documentation and a stand-in, those to CAGRA
+  against its documentation only. Until the times of faiss and of the kernels are measured on a card, `--nn auto` uses
   the kernels.
 - Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit
   drops the embeddings.
