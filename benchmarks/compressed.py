@@ -127,7 +127,7 @@ def indexes_of_faiss(rows: Rows, lists: int, asked: Rows) -> Iterator[Index]:
                 nearest: NDArray[np.int64] = index.search(directions, SHORTLISTS[-1])[1]
                 return nearest
 
-            probed = index.quantizer.search(asked, probes)[1]
+            probed = index.quantizer.search(asked, min(probes, lists))[1]
             read = float(sizes[probed].sum(axis=1).mean() / len(rows))
             yield Index(name, index.code_size + ID_BYTES, shortlists, probes, read)
 

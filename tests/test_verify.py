@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from cudasim import SimulatedDevice
 from benchmarks import status
 from benchmarks.roofline import __main__ as roofline
 from benchmarks.roofline.sass import VARIANTS
+from benchmarks.verify import __main__ as verify
 from benchmarks.verify import correctness, nearest, processes, record, speed, steps
 from benchmarks.verify.at_size import check_allow, check_at_size, check_quantize, check_rescore
 from gpubranches.engines.gpu.measured_times import Measured, choose
@@ -242,6 +244,23 @@ def test_the_limits_let_the_steps_that_teach_most_run_within_four_minutes():
         assert sum(step.limit_s for step in call[:4]) <= steps.BUDGET_S + 15
     assert steps.BUDGET_S < 240
     assert [step.name for step in steps.STEPS["correctness"]][-2:] == ["memcheck", "racecheck"]
+
+
+@pytest.mark.parametrize("call", record.CALLS)
+def test_a_call_whose_steps_all_hang_ends_within_four_minutes(tmp_path, monkeypatch, call):
+    now, limits = [0.0], []
+
+    def hangs(step, given, limit_s):
+        limits.append(limit_s)
+        now[0] += limit_s + processes._ENDING_S if limit_s >= 1 else 0
+        return ""
+
+    monkeypatch.setattr(verify, "attempt", hangs)
+    monkeypatch.setattr(verify, "time", SimpleNamespace(monotonic=lambda: now[0], strftime=time.strftime))
+    monkeypatch.setattr(sys, "argv", ["verify", call, "--out", str(tmp_path), "--commit", "abc"])
+    verify.main()
+    assert len(limits) == len(steps.STEPS[call])
+    assert now[0] <= 235
 
 
 def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
