@@ -24,8 +24,8 @@ Without a GPU the suite checks the kernels in these ways:
 - The whole gpu backend passes the contract of all backends in the same way (`tests/test_backends.py`).
 - Each barrier is shown to be needed, and no two accesses to shared memory lack one (`tests/test_kernel_mutations.py`).
 - NVRTC compiles the kernels for seven architectures without spills (`tests/test_sass.py`).
-- CuPy's wheel compiles them for three architectures without a card (`tests/test_cupy_wheel.py`), and does not run them. It
-  packs the arguments of a launch only where a driver is.
+- CuPy's wheel compiles them for three architectures without a card (`tests/test_cupy_wheel.py`), and does not run them.
+  It packs the arguments of a launch only where a driver is.
 - Both calls of `scripts/gpu_verify` are rehearsed with a stand-in for CuPy (`tests/test_verify_rehearsal.py`).
 
 These tests do not cover speed, CuPy on a real driver, the memory ordering of a card, or
