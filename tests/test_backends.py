@@ -3,6 +3,7 @@
 With a card, CuPy and NumPy alone its cases marked `gpu` run; those drawn by hypothesis are in test_backends_drawn.py.
 """
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -346,6 +347,19 @@ def test_faiss_is_given_room_for_two_copies_of_the_codes(tmp_path, gpu_faiss):
             backend.search(world.codes[:1], 10, tier="codes")
         backend._device.memory = lambda: (WORKING_BYTES + needed, 1 << 40)
         assert backend.search(world.codes[:1], 10, tier="codes").source == "faiss-gpu/codes flat float16"
+
+
+def test_an_index_is_freed_before_the_next_one_is_built(tmp_path, gpu_faiss):
+    world = World(tmp_path / "c", [100, 200], deleted=0)
+    alive = []
+    with indexed_gpu(world.catalog, 1 << 40) as backend:
+        backend.search(world.codes[:1], 10, tier="codes")
+        first, build = weakref.ref(backend._index), backend._build_index
+        backend._build_index = lambda: (alive.append(first() is not None), build())[1]
+        world.catalog.delete(world.ids[:1])
+        world.catalog.compact()
+        assert backend.search(world.codes[:1], 10, tier="codes").source.startswith("faiss-gpu")
+    assert alive == [False]
 
 
 @pytest.mark.parametrize(
