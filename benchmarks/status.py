@@ -36,9 +36,8 @@ measurements.
 These parts have not run on a card either:
 
 - faiss (`--nn faiss`, over codes and over resident embeddings, the engine `faiss-gpu` of the benchmark, and the calls
-  of `benchmarks/verify/nearest.py`). Its calls are checked against faiss's documentation and a stand-in, those to CAGRA
-  against its documentation only. Until the times of faiss and of the kernels are measured on a card, `--nn auto` uses
-  the kernels.
+  of `benchmarks/verify/nearest.py`). Its calls are checked against faiss's documentation and a stand-in. Until the
+  times of faiss and of the kernels are measured on a card, `--nn auto` uses the kernels.
 - Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit
   drops the embeddings.
 - `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.

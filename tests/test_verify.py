@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -311,7 +310,7 @@ class FaissOnCard(fake_faiss.BruteForce):
     """The names that the compared engines use. What works in another stream than CuPy's reads too early: noise."""
 
     METRIC_INNER_PRODUCT = 0
-    GpuIndexIVFScalarQuantizerConfig = SimpleNamespace
+    GpuIndexIVFScalarQuantizerConfig = GpuIndexCagraConfig = SearchParametersCagra = SimpleNamespace
 
     class StandardGpuResources:
         ordered = False
@@ -336,8 +335,18 @@ class FaissOnCard(fake_faiss.BruteForce):
         kind = real.ScalarQuantizer.QT_8bit
         return real.IndexIVFScalarQuantizer(self.quantizer, D, lists, kind, real.METRIC_INNER_PRODUCT, by_residual)
 
+    def GpuIndexCagra(self, resources, D, metric, config):
+        assert (resources.ordered, metric) == (True, self.METRIC_INNER_PRODUCT)
+        flat = self.faiss.IndexFlatIP(D)
 
-@pytest.mark.parametrize("name", ["faiss flat float16", "faiss IVF-SQ8, shortlist"])
+        def search(queries, k, params):
+            assert params.itopk_size >= k
+            return flat.search(queries, k)
+
+        return SimpleNamespace(train=flat.add, search=search)
+
+
+@pytest.mark.parametrize("name", nearest.ENGINES)
 def test_an_engine_that_is_compared_finds_the_nearest(tmp_path, monkeypatch, name):
     made = FaissOnCard(pytest.importorskip("faiss", reason="faiss is not installed"))
     made.ScalarQuantizer = made.faiss.ScalarQuantizer
@@ -351,8 +360,7 @@ def test_an_engine_that_is_compared_finds_the_nearest(tmp_path, monkeypatch, nam
         catalog.append(rows)
     pages = [cupy.asarray(segment.embeddings) for segment in catalog.catalog.segments]
     queries = catalog.catalog.embeddings([5, 1100]).astype(np.float32)
-    with ExitStack() as stack:
-        found = nearest.ENGINES[name](catalog.catalog, pages, stack)(queries, 10)
+    found = nearest.ENGINES[name](catalog.catalog, pages)(queries, 10)
     vectors = catalog.catalog.embeddings(np.arange(1200)).astype(np.float32)
     if "flat" in name:
         assert nearest._recall(found, np.argsort(-(queries @ vectors.T), axis=1)[:, :10]) == 1
@@ -360,7 +368,7 @@ def test_an_engine_that_is_compared_finds_the_nearest(tmp_path, monkeypatch, nam
     else:
         away = vectors - catalog.catalog.signs.mean_
         cosines = (queries @ away.T) / np.linalg.norm(away, axis=1)
-        assert found.shape == (2, 1000)
+        assert found.shape == (2, 10 if name == "CAGRA" else 1000)
         assert nearest._recall(found, np.argsort(-cosines, axis=1)[:, :10]) >= 0.9
 
 
