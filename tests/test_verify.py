@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -271,20 +272,24 @@ def test_at_its_limit_a_command_is_ended_with_all_it_started(tmp_path):
 
 def test_a_child_that_escapes_its_command_delays_nothing(tmp_path, monkeypatch):
     """A child in a session of its own survives and holds the output open, as a process that waits for a card may."""
-    monkeypatch.setattr(processes, "_ENDING_S", 0.2)
-    child = f"import os, time; open({str(tmp_path / 'child')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    monkeypatch.setattr(processes, "_ENDING_S", 2)
     parent = (
-        "import subprocess, sys, time; print('here', flush=True); "
-        f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True); "
-        f"import pathlib; place = pathlib.Path({str(tmp_path / 'child')!r})\n"
-        "while not (place.exists() and place.read_text()): time.sleep(0.01)\n"
-        "print('begun', flush=True); time.sleep(600)"
+        "import pathlib, subprocess, sys, time; print('here', flush=True); "
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True); "
+        f"pathlib.Path({str(tmp_path / 'part')!r}).write_text(str(child.pid)); "
+        f"pathlib.Path({str(tmp_path / 'part')!r}).rename({str(tmp_path / 'child')!r}); time.sleep(600)"
     )
+    command = [sys.executable, "-c", parent]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "child").exists():
+        assert started.poll() is None
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGKILL)
     try:
-        status, printed = processes.run([sys.executable, "-c", parent], 5)
+        assert processes._last_words(started) == "here\n"
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
-    assert (status, printed) == (124, "here\nbegun\n")
+        started.wait()
 
 
 def test_segments_for_the_upload_are_those_of_a_catalog(tmp_path):
