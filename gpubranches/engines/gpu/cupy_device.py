@@ -283,8 +283,10 @@ class CupyDevice:
         if self._copiers is not None:
             self._copiers.shutdown()
             self._copiers = None
-        self._cupy.cuda.Stream.null.use()
-        self._pool.free_all_blocks()
+        with suppress(DeviceError):  # a lost device raises here, too, and hides why it was lost
+            with self._errors():
+                self._cupy.cuda.Stream.null.use()
+            self.trim()
 
     def _staging(self) -> tuple[list[tuple[NDArray[np.uint8], Any, Any]], ThreadPoolExecutor]:
         """Return the two pinned buffers, each with its event, and the threads that fill them."""

@@ -64,6 +64,10 @@ class FirstNeighbors:
             self._faiss = None
         return [None] * len(queries)
 
+    def close(self) -> None:
+        """Free what faiss holds on the card: its temporary memory and the norms of the pages."""
+        self._faiss = None
+
     def _fall_back(self, error: DeviceError) -> None:
         """Use the kernels from now on and log why, or raise the error where faiss was requested."""
         if self.requested == "faiss":

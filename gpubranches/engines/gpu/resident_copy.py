@@ -104,8 +104,9 @@ class Residence:
         return [(one.folder.name, self.pages[one.folder.name], one.start) for one in segments]
 
     def close(self) -> None:
-        """Free the pages."""
+        """Free the copy; `refresh` would upload it again."""
         self.pages.clear()
+        del self.resident, self.live
         self.generation = -1
 
     def _upload(self, segments: list[Segment]) -> None:
