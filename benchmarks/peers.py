@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.machine import machine_facts
+from benchmarks.harness.machine import machine_facts, peak_resident_bytes
 from benchmarks.harness.options import out_file, out_folder, whole
 from benchmarks.harness.publishing import command_line, document, publish
 from benchmarks.harness.speed_table import made_catalog, work_folder
@@ -210,7 +209,7 @@ def probe(name: str, folder: Path, repeats: int) -> None:
                 result["ms"].setdefault("boxes", []).append(1e3 * (time.perf_counter() - start))
         medians = {what: round(float(np.median(times)), 2) for what, times in result["ms"].items()}
         print(f"{name}: round {number} of {repeats}, medians in ms so far {medians}", file=sys.stderr, flush=True)
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak_mb"] = peak_resident_bytes() / 1e6
     print(json.dumps(result))
 
 

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--appended", type=whole(1), default=1_000_000)
     parser.add_argument("--deleted", type=whole(1), default=10_000)
     parser.add_argument("--parts", type=whole(1), default=20, help="appends, and deletions")
+    parser.add_argument("--pause-ms", type=whole(0), default=500, help="the writer waits so long after each commit")
     parser.add_argument("--readers", type=whole(1), default=20)
     parser.add_argument("--folder", type=out_folder, help="where the catalog is made")
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
@@ -57,6 +58,7 @@ def main() -> None:
             appended=options.appended,
             deleted=options.deleted,
             parts=options.parts,
+            pause_ms=options.pause_ms,
             readers=options.readers,
         )
     counts = [
