@@ -25,8 +25,8 @@ _ROWS_AT_ONCE = 16_384
 class Box:
     """One box: low[j] <= codes[:, features[j]] <= high[j] for all j, both ends inclusive.
 
-    features: (f,) int16, distinct code dims; low, high: (f,) uint8. A box without features holds every item.
-    Raises ArrayError for other dtypes or shapes, negative or repeated features, and low > high.
+    features: (f,) int16, distinct code dims; low, high: (f,) uint8. A box without features contains every item. Raises
+    ArrayError for other dtypes or shapes, negative or repeated features, and low > high.
     """
 
     features: NDArray[np.int16]
@@ -57,7 +57,11 @@ class Boxes(Sequence[Box]):
     """
 
     def __init__(self, boxes: Iterable[Box], estimator: Iterable[int] | None = None, n_estimators: int | None = None):
-        """Join boxes. Without `estimator` all belong to one; entries are ordered by estimator, stably."""
+        """Join boxes.
+
+        Without `estimator` all boxes belong to one estimator. Boxes are sorted by estimator; the order of those of one
+        stays.
+        """
         members = list(boxes)
         owners = np.zeros(len(members), np.int32) if estimator is None else np.array(list(estimator), np.int32)
         if owners.shape != (len(members),):

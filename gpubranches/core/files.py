@@ -110,7 +110,7 @@ class Output(io.RawIOBase):
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The entry of the file in a manifest: {bytes, sha256}."""
+        """What a manifest records about the file: {bytes, sha256}."""
         return {"bytes": self.size, "sha256": self._sha.hexdigest()}
 
 
@@ -358,7 +358,8 @@ def _clear_beside(path: Path) -> None:
 def _held(handle: int, *, fails: bool = False) -> Iterator[None]:
     """Lock a file or folder by its open handle, and close the handle at the end.
 
-    fails: raise OSError if another process holds the lock, or the file system has no locks; else go on without a lock.
+    fails: whether to raise OSError if another process holds the lock, or the file system has no locks; otherwise the
+    block runs without a lock.
     """
     try:
         with nullcontext() if fails else suppress(OSError):

@@ -55,7 +55,8 @@ class Ranking:
     items by a model that did not see them.
 
     Of a ranking by votes alone, whose list is not complete: complete_from, the votes from which on every item is in it;
-    unlisted, (s,) float32, the votes of a random sample of the other items with a vote, None if all are in the list.
+    unlisted, (s,) float32, the votes in a random sample of the items that have a vote and are not in the list, None if
+    all are in it.
 
     source: the stages that computed it, e.g. "cpu/boxes+bits+embeddings". timings_ms: milliseconds by stage.
     """

@@ -1,6 +1,6 @@
 """Files in stores, by addresses such as s3://bucket/photos: listed and read through fsspec, never written.
 
-Nothing else of the program opens an address, and callers pass only addresses that the user has named.
+No other module opens an address, and callers pass only addresses that the user has named.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def joined(folder: str, name: str) -> str | None:
 
 
 def is_within(url: str, folder: str) -> bool:
-    """Return whether an address is a folder, or in it; one with the parts . or .. is not."""
+    """Return whether an address is a folder or inside it; False for an address with the parts . or .."""
     inside = url.removeprefix(f"{folder.rstrip('/')}/")
     return url == folder or (inside != url and joined(folder, inside) is not None)
 
@@ -240,7 +240,7 @@ def _file(url: str, info: Mapping[str, Any]) -> StoredFile:
 
 
 def _nanoseconds(told: object) -> int:
-    """Return a time, as a store tells it, in nanoseconds since 1970; 0 if it is none."""
+    """Return a time that a store gave, in nanoseconds since 1970; 0 for other values."""
     try:
         if isinstance(told, str):
             told = parsedate_to_datetime(told) if "," in told else datetime.fromisoformat(told)
@@ -260,7 +260,7 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
         except GpuBranchesError:
             raise
         except Exception as raised:  # every protocol's package raises its own kinds
-            # That of the web says of each failure that there is no file, and has the failure as its cause.
+            # The package for web servers raises FileNotFoundError for each failure, with the failure as its cause.
             error = raised.__cause__ or raised if url.startswith("http") else raised
             if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
                 raise DataError(f"{url}: there is no such file in the store") from error
@@ -274,7 +274,7 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
 
 
 def _limits(scheme: str) -> dict[str, Any]:
-    """Return options against a web server that is silent; packages of other schemes have such limits themselves."""
+    """Return time limits for requests to web servers; the packages of other schemes have their own limits."""
     if not scheme.startswith("http"):
         return {}
     from aiohttp import ClientTimeout

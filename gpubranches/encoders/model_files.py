@@ -21,7 +21,7 @@ _loads = threading.RLock()
 def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     """Return the folder of a model: `name` if it is a folder, else the snapshot of the Hub model ORG/NAME.
 
-    name: ORG/NAME@REVISION fixes a revision. patterns: the files to download; files in the Hub's cache are not
+    name: ORG/NAME@REVISION selects a revision. patterns: the files to download; files in the Hub's cache are not
     downloaded again. Raises UsageError if `name` is neither a folder nor a Hub name, DataError if the download fails.
     """
     folder = Path(name).expanduser()
@@ -36,7 +36,7 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
 
     advice = "no folder has this name; check the name on the Hub, your access to it, the network and HF_HUB_OFFLINE"
     with loading(f"{kind}:{name}", advice), network():
-        # The user may fix a revision; a catalog refuses other files than those it was made with.
+        # The user may select a revision; a catalog refuses files other than those it was made with.
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
     return Path(snapshot)
 

@@ -47,7 +47,7 @@ def _open_one(spec: str, device: str, identity: str) -> Embedder:
 
 
 class _Named(Encoder, Protocol):
-    """An encoder that knows its name, the part of a spec after the colon, with absolute paths."""
+    """An encoder with the attribute `spec`: the part of its spec after the colon, with absolute paths."""
 
     @property
     def spec(self) -> str: ...

@@ -113,7 +113,7 @@ class DecisionBranches(BranchLearner):
 
 
 class BranchEnsemble(BranchLearner):
-    """An ensemble whose estimators vote: an item matches with more than half of the votes, and is a candidate with one.
+    """An ensemble whose estimators vote: an item matches with over half of the votes, and is a candidate with one vote.
 
     n_estimators: their number. subsets: as in DecisionBranches; "separating" considers 3/8 of the dims, drawn again for
     each box, and takes at most 8. negatives_per_positive: the number of negatives that an estimator sees for each

@@ -122,7 +122,10 @@ class _Newton:
         self.steps = 0
 
     def direct(self, weights: Floats) -> Floats:
-        """Solve one column from zero. The factor of the Hessian is kept, and renewed when it serves no longer."""
+        """Solve one column from zero.
+
+        The factor of the Hessian is kept, and computed again when it no longer gives good steps.
+        """
         theta = np.zeros((self.rows.shape[1] + 1, 1))
         scores = np.zeros_like(weights)
         inner = _SERVES
@@ -277,7 +280,7 @@ def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
     scaled = np.empty((rows.shape[0], rows.shape[1] + 1), np.float32)
     scaled[:, :-1] = rows * root[:, None]
     scaled[:, -1] = root
-    # NumPy calls ssyrk, too, and without the GIL, which SciPy holds. Transposed it is in LAPACK's order of memory.
+    # NumPy also calls ssyrk, but releases the GIL; SciPy holds it. The transposed result is in LAPACK's memory order.
     hessian = (scaled.T @ scaled).T
     diagonal = np.einsum("ii->i", hessian)
     diagonal[:-1] += 1

@@ -61,8 +61,8 @@ class RandomForest:
 def boxes_of(trees: Sequence[Any]) -> Boxes:
     """Return the positive leaves of fitted DecisionTreeClassifiers as boxes, tree i as estimator i.
 
-    The trees have two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left; for
-    integers that is x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive if it has
+    The trees have two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left. For
+    integers this means x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive if it has
     more weight on the second class than on the first, as in `predict`.
     """
     members: list[Box] = []

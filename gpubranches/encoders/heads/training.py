@@ -38,11 +38,11 @@ Keep = Callable[[bytes], object]
 
 @dataclass
 class TrainingReport:
-    """The course of a training.
+    """The record of a training.
 
-    recalls: (epoch, held-out recall) of every evaluation, the first of the initial PCA; loss: mean of the last epoch;
-    best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with those decoded from their
-    codes; seconds: wall-clock time of this run; device.
+    recalls: (epoch, held-out recall) of every evaluation, the first for the initial PCA; loss: mean of the last epoch;
+    best_epoch: the epoch whose weights were kept; decoded: mean cosine of held-out embeddings with those decoded from
+    their codes; seconds: wall-clock time of this run; device.
     """
 
     recalls: list[tuple[int, float]] = field(default_factory=list)
