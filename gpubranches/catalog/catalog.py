@@ -42,7 +42,7 @@ Report = Callable[[int, int], None]
 class Catalog(CatalogWriter):
     """A catalog of images: codes, sign bits, embeddings and metadata of items, to be read and changed.
 
-    Open one by `open`, make one by `from_embeddings`, or of files by `gpubranches.ingest`.
+    Use `open` for an existing catalog, `from_embeddings` for an array, and `gpubranches.ingest` for files.
     """
 
     @classmethod
@@ -63,11 +63,11 @@ class Catalog(CatalogWriter):
 
         embeddings: (n, D) floats; row i becomes the item of id i, scaled to unit length. A row that is zero or not
         finite is left out, and listed by `errors`. metadata: n rows, as a pyarrow table, a dict of columns or a
-        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: what
-        made the embeddings, or its spec, see `open_embedder`, so that texts can be searched. head, d, quantizer,
-        keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is relative to.
-        Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other arrays, DataError
-        if no row has a direction or the folder cannot be written.
+        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: the
+        embedder that made the embeddings, or its spec, see `open_embedder`; with it texts can be searched. head, d,
+        quantizer, keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is
+        relative to. Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other
+        arrays, DataError if no row has a direction or the folder cannot be written.
         """
         folder, source = Path(path), EmbeddingArray(embeddings, metadata, pictures)
         require_text(folder)
@@ -142,7 +142,7 @@ class Catalog(CatalogWriter):
         )
 
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
-        """Append the rows of a source as segments, from the first that the catalog has not; row i gets id first_id + i.
+        """Append the rows of a source that the catalog does not have yet, as segments; row i gets id first_id + i.
 
         The rows of the next segment are encoded while those of one are ordered and written. report: called with
         (encoded, total) rows of the source.
@@ -198,7 +198,8 @@ class Catalog(CatalogWriter):
     def _compacted(self, keep_embeddings: bool) -> list[dict[str, Any]]:
         """Write the live rows as new segments; return their entries.
 
-        A snapshot that is still referenced keeps its files, so none may be when the old files are removed.
+        A snapshot that is still referenced keeps its files, so no snapshot may be referenced when the old files are
+        removed.
         """
         from gpubranches.catalog.items import read_errors
 

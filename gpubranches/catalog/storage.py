@@ -108,7 +108,7 @@ class Lease:
 
 
 def remove_unheld(path: Path) -> None:
-    """Remove a file or folder if it exists and has no `Lease`; on an error it stays."""
+    """Remove a file or folder if it exists and has no `Lease`; if this fails, it stays."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:

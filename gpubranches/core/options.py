@@ -28,8 +28,8 @@ class RefineOptions:
     although nobody checked them, at most a tenth of the catalog. negative_weight: weight of an item marked wrong
     relative to one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a narrow idea. where: a
     condition that every item of the answer meets, marked ones too; the model learns from all marks. lean: where the
-    list is cut, from -1 for precision to 1 for recall, see `Session.recut`. query: the query of the session; its words
-    help the second stage as far as the marks agree with them.
+    list is cut, from -1 for precision to 1 for recall, see `Session.recut`. query: the query of the session; the models
+    use its words if the marks agree with them.
     """
 
     model: Model = MODELS[0]

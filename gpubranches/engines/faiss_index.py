@@ -1,4 +1,4 @@
-"""Nearest neighbours over codes by faiss, for `--nn faiss`. Its order of equal distances is its own."""
+"""Nearest neighbours over codes by faiss, for `--nn faiss`. It may order ties differently."""
 
 from __future__ import annotations
 

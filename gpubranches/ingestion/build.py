@@ -92,9 +92,8 @@ def build_catalog(
     inputs: files and folders of the kinds of docs/inputs.md; several become one catalog with a column `input`. Ids are
     positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are scaled to unit
     length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with (stage, done,
-    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus 330 kB x D for each
-    core, 2 GiB at most, plus, for n up to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it
-    does not grow with n beyond that.
+    total). Peak anonymous memory is the sum of about 150 bytes per row of two segments (2^20 rows each), 330 kB x D for
+    each core (2 GiB at most), 14 x D bytes per row of the sample (100,000 rows at most), and about 1 kB per picture.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -123,7 +122,7 @@ def build_catalog(
         elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
             plan, record = plan_ingest(history, scanned, made_with, stopped)
-            if options.shard is not None and record is None:  # other ids than these belong to other shards
+            if options.shard is not None and record is None:  # all other ids belong to other shards
                 notes += [note for note in [_left_to_merged(plan)] if note]
                 plan = []
             _ingest_plan(catalog, history, plan, record, run)

@@ -48,7 +48,7 @@ def require_codec(run: IngestRun, scanned: Sequence[Input], options: IngestOptio
 
 
 def made_with_of(embedder: Embedder | None, options: IngestOptions, model: Catalog | None) -> dict[str, Any]:
-    """Return the options that distinguish catalogs of the same input; content represents files and catalogs.
+    """Return the options that distinguish catalogs of the same input, with digests in place of files and catalogs.
 
     Raises UsageError for options that do not fit together.
     """

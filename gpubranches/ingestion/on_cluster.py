@@ -56,8 +56,8 @@ def ingest_on_cluster(
     and a folder for each shard, which `merge` joins. All nodes need the inputs and `out` under the same paths. address:
     HOST:PORT of a cluster with this machine as a node. shards: their number; by default that of the run that is
     resumed, else one for each node, or card. gpus: number of cards to use, or "all"; each task has one card, or a node.
-    A task whose process dies is begun again and resumes its shard. Raises ShardError if the cluster does not answer,
-    runs another version, or a node lacks the files, else the errors of `build_catalog`; what is done is kept.
+    A task whose process dies is restarted and resumes its shard. Raises ShardError if the cluster does not answer, runs
+    another version, or a node lacks the files, else the errors of `build_catalog`; finished work is kept.
     """
     from gpubranches.engines.sharded.ray_cluster import Cluster, connected, import_ray, room
 
@@ -178,7 +178,7 @@ class _Tasks:
         try:
             while pending:
                 _, pending = self._ray.wait(pending, num_returns=len(pending), timeout=_POLL_S)
-                with suppress(self._ray.exceptions.RayError):  # the counts of a board that died come again
+                with suppress(self._ray.exceptions.RayError):  # if a board dies, later reports bring the counts again
                     for stage, (done, total) in self._ray.get(self._board.totals.remote()).items():
                         self._progress(stage, done, total)
         except BaseException:

@@ -58,7 +58,7 @@ def plan_ingest(
     missing = [] if resumes else history.missing_files(inputs)
     before = catalog.source["made_with"]
     other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
-    # With other options of frames, the same videos have another number of them.
+    # With other options of frames, the same videos have another number of frames.
     counted_alike = not {_OPTIONS["frames_every"], _OPTIONS["frames_at"]} & set(other)
     if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])

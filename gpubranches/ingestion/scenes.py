@@ -29,11 +29,11 @@ _WIDTH = 160
 def scene_times(path: str, longest_s: float) -> NDArray[np.float64]:
     """Return the times of a video's frames that are items, (n,) float64, ascending seconds from its beginning.
 
-    They are the first frame, each frame that begins a scene, and in a scene without one for `longest_s` seconds the
-    next frame. Two frames are `SHORTEST_S` or more apart. The score of a frame is that of FFmpeg's filters `select` and
-    `scdet`: of the mean absolute difference to the frame before, and of its change, the smaller one. Every frame of the
-    video is decoded once, and one is held at a time. Raises DataError for a video without frames, and
-    BackendUnavailableError without PyAV.
+    These are the first frame, each frame that begins a scene, and the next frame after `longest_s` seconds without one.
+    Two frames are `SHORTEST_S` or more apart. The score of a frame is that of FFmpeg's filters `select` and `scdet`:
+    the smaller one of two values, the mean absolute difference to the frame before, and the change of this difference.
+    Every frame of the video is decoded once, and one is held at a time. Raises DataError for a video without frames,
+    and BackendUnavailableError without PyAV.
     """
     import av
 
@@ -72,15 +72,15 @@ def _pulled(graph: Any) -> Iterator[Any]:
 
 
 def kept_scene_times(path: str, longest_s: float, folder: Path | None) -> NDArray[np.float64]:
-    """Return `scene_times`, from a folder if it has those of the file in its present state, else kept there.
+    """Return `scene_times`. If a folder has those of the present file, they are read; otherwise they are stored there.
 
-    folder: None to keep nothing.
+    folder: None to store nothing.
     """
     if folder is None:
         return scene_times(path, longest_s)
     file = folder / f"{digest(repr((path, FileState.at(path).state, longest_s, THRESHOLD, SHORTEST_S, _WIDTH)))}.npy"
     if file.exists():
-        with suppress(CatalogFormatError):  # of a damaged file, which is made again
+        with suppress(CatalogFormatError):  # the stored times are damaged, so they are computed again
             return np.array(open_npy(file))
     times = scene_times(path, longest_s)
     folder.mkdir(parents=True, exist_ok=True)

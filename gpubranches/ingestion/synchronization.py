@@ -157,11 +157,11 @@ def watch(
     )
     failed = 0
     for number, changed in enumerate(changes):
-        if not (changed or failed or number == 0):  # the first time it also finds what changed before the watch began
+        if not (changed or failed or number == 0):  # the first sync also finds changes from before the watch began
             continue
         try:
             report = sync(directory, inputs, options, force=force, progress=progress)
-        except DataError:  # such as of a file that was replaced while it was read
+        except DataError:  # for example, a file was replaced while it was read
             failed += 1
             if failed == _TRIES:
                 raise
@@ -178,7 +178,7 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
         if each.copy_of:
             if each.input.pieces[0].path != each.input.path or os.path.exists(each.copy_of):
                 raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
-            missing.append(history.pieces[each.copy_of])  # an input of one file, which was moved
+            missing.append(history.pieces[each.copy_of])  # the input is a single file that was moved
     new = [piece for each in compared for piece in each.new]
     others = [piece for each in compared for piece, _ in each.changed]
     before = [history.pieces[piece.path] for piece in others]
@@ -224,7 +224,7 @@ def _is_in(folder: str, place: str) -> bool:
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, Piece]]:
-    """Return recorded pieces with their present form, if they moved; of equal ones, one of the same name comes first.
+    """Return recorded pieces that moved, with their present form; equal pieces are matched by name if possible.
 
     A piece of several files moved only if all of its files have the same content.
     """
@@ -253,7 +253,7 @@ def _digests(files: Sequence[FileState]) -> tuple[bytes, ...]:
 
 
 def _source_after(history: IngestHistory, found: _Difference) -> dict[str, Any]:
-    """Return the source of the catalog with what moved, and with what is deleted, for which errors no longer count."""
+    """Return the source of the catalog with the moves and the removed pieces, whose errors no longer count."""
     source, deleted = dict(history.catalog.source), [*found.gone, *found.changed]
     if found.moved:
         moved = {

@@ -112,7 +112,7 @@ def _opened(path: str) -> IO[bytes]:
 def _opened_arrow(path: str) -> _ArrowFile:
     if not stores.is_url(path):
         return _ArrowFile(path, path)
-    with stores.on_disk(path) as copied:  # the map keeps the copy until the table is dropped
+    with stores.on_disk(path) as copied:  # the memory map keeps the copy until the table is dropped
         return _ArrowFile(path, str(copied))
 
 

@@ -64,7 +64,10 @@ class Members:
 
 
 def read_members(file: FileState) -> Members:
-    """Return the pictures of a tar; only its headers are read, of a tar in a store all. Raises OSError as `open`."""
+    """Return the pictures of a tar.
+
+    Only the headers of a file are read; a tar in a store is read as a whole. Raises OSError as `open`.
+    """
     members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
     try:
         with _opened(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
@@ -120,7 +123,7 @@ class TarShards:
         self._held: OrderedDict[str, Members] = OrderedDict()
 
     def members(self, file: FileState) -> Members:
-        """Return the pictures of a tar; the last tars are cached, and all tars of a store."""
+        """Return the pictures of a tar; those of the last tars, and of all tars in stores, are cached."""
         path = file.path
         if path not in self._held:
             self._held[path] = read_members(file)

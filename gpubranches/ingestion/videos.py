@@ -49,7 +49,7 @@ class VideoFrames:
             if self._times is not None:
                 self._times[path] = kept_scene_times(path, self._every_s, self._kept)
                 return len(self._times[path])
-            # A frame at the very end of the video would be the one before it again.
+            # A frame at the very end of the video would be the same as the one before it.
             return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
         except DataError as error:
             self.broken[path] = str(error)
@@ -100,10 +100,10 @@ class VideoFrames:
 
 
 class _ForwardFrames:
-    """The wanted frames of a video after one keyframe, decoded in one pass, whichever thread asks first.
+    """The wanted frames of a video after one keyframe, decoded in one pass by the first thread that needs one.
 
-    The openers must be made in ascending order of time. A frame that was passed on the way to a later one is held until
-    its own opener is called, so that as many frames are held as threads are at work.
+    The openers must be made in ascending order of time. A wanted frame that was decoded on the way to a later one is
+    kept until its own opener is called. So there are at most as many frames in memory as threads that decode.
     """
 
     def __init__(self, path: str):

@@ -86,7 +86,7 @@ class Explanation:
 
     @property
     def outcome(self) -> Outcome:
-        """How far the item came; its mark is not considered."""
+        """The stage that the item reached; its mark is not considered."""
         if self.threshold is None:
             return "votes"
         if self.votes < self.needed:

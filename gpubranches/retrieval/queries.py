@@ -175,7 +175,7 @@ def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
 
 
 def _reads_as(text: str, signed: list[tuple[str, Term, str]]) -> bool:
-    """Return whether a text is a query of these terms; a quote that is left over may have joined two of them."""
+    """Return whether a text is a query of these terms; an unpaired quote may have joined two of them."""
     try:
         parse(text)
     except UsageError:

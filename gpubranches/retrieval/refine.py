@@ -200,7 +200,7 @@ def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model:
 
 def _train_wide(backend: Backend, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train wide boxes, which contain the candidates of a second stage."""
-    if model == "branch":  # its boxes are too few to be wide, so they are grown around pseudo-labels here, too
+    if model == "branch":  # it has too few boxes to make them wide, so they are grown around pseudo-labels here, too
         right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
     else:
         right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])

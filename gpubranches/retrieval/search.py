@@ -79,8 +79,8 @@ class Searcher:
         image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even if there are embeddings,
         for one text, item or code; a text needs a head with a text tower.
 
-        Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
-        has nothing to compare by; DataError for a file that is not a picture.
+        Raises UsageError for another query, for a text that cannot be read, and for a query that the catalog or the
+        embedder cannot answer; DataError for a file that is not a picture.
         """
         match query:
             case str():
@@ -155,7 +155,7 @@ class Searcher:
         return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
-        """Return the direction of a query, (D,); models that read no texts have no part in one with added words."""
+        """Return the direction of a query, (D,). If words are added, models that read no texts have zeros in it."""
         added, subtracted = query.added, query.subtracted
         words = self._words(added)
         direction = combine(

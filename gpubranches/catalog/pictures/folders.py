@@ -20,10 +20,9 @@ class FoundPictures:
     """The pictures under a folder.
 
     pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
-    link leads to it, else "". others: the same of files with other endings that were asked for. other_files: number of
-    all further files, by ending; lacking: of pictures whose
-    format needs a package that is missing, by ending. broken_links: links that lead to no file. excluded: folders that
-    `exclude` excluded.
+    link leads to it, else "". others: such pairs for files with other endings that were requested. other_files: number
+    of all further files, by ending; lacking: number of pictures whose format needs a package that is missing, by
+    ending. broken_links: links that lead to no file. excluded: folders that `exclude` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
@@ -34,7 +33,7 @@ class FoundPictures:
     excluded: list[str] = field(default_factory=list)
 
     def add(self, name: str, target: str, also: Collection[str], unnamed: bool = False) -> None:
-        """Add a file. also: other endings that are asked for; unnamed: whether it is a picture without an ending."""
+        """Add a file. also: other endings that are requested; unnamed: whether it is a picture without an ending."""
         if not (name.lower().endswith(ENDINGS) or unnamed) and ending_of(name) not in also:
             self.other_files[ending_of(name) or "without ending"] += 1
         elif undecodable([ending_of(name)]):

@@ -91,7 +91,7 @@ class CupyDevice:
     def _import(self) -> None:
         try:
             import cupy
-        except Exception as error:  # a wheel without its libraries raises other errors than ImportError
+        except Exception as error:  # if a wheel lacks its libraries, it raises errors other than ImportError
             raise missing_package(
                 "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="take the cpu backend"
             ) from error

@@ -169,7 +169,7 @@ class KdtreeBackend(CpuBackend):
                 self._opened = generation, index
             return index
 
-    # From steps to an answer
+    # Computation of an answer from the steps
 
     def _everything(self, parts: list[SegmentRows]) -> bool:
         """Return whether every row of the catalog is allowed."""
