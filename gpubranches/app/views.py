@@ -32,8 +32,8 @@ class Tile:
     """One item of the grid.
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
-    picture's width by its height; remote: the address of a picture on another site, if that is allowed and there is
-    none here; source: the address that it came from; "" for none. time: that of a frame in its video, "" for others.
+    picture's width by its height; remote: the address of a picture on another site, if this is allowed and this machine
+    has no picture; source: the address in its metadata; "" for none. time: that of a frame in its video, "" for others.
     """
 
     id: int

@@ -17,7 +17,7 @@ from gpubranches.cli.options import catalog_argument, json_option, print_json, p
 def index(directory: Path, threads: int | None, as_json: bool) -> None:
     """Build the index of the kdtree backend, in place of an older one.
 
-    Needed again after append, compact and encode; a stopped build leaves the index that was there.
+    Build it again after append, compact and encode. If a build is stopped, the older index stays.
     """
     from gpubranches import Catalog
     from gpubranches.engines.kdtree.build import build_index

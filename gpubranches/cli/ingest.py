@@ -137,7 +137,7 @@ def ingest(
     gpus: str | None,
     as_json: bool,
 ) -> None:
-    """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
+    """Make a catalog of pictures or embeddings in folders, tars, tables, videos or arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
@@ -180,7 +180,7 @@ def _ingest_on_cluster(
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
-    """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
+    """Add items to a catalog, with its own model and codes; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
     """
@@ -223,7 +223,7 @@ def sync(
 @click.argument("after", metavar="NEW", type=click.Path())
 @json_option
 def relocate(directory: Path, before: str, after: str, as_json: bool) -> None:
-    """Tell a catalog that the pictures of the folder OLD are in the folder NEW now."""
+    """Record in a catalog that the pictures of the folder OLD are now in the folder NEW."""
     from gpubranches.ingestion import relocate as look_elsewhere
 
     report = look_elsewhere(directory, before, after)

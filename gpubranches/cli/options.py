@@ -47,8 +47,8 @@ Report = Callable[[str, int, int], None]
 def as_object(name: str, kind: type[Any], *options: Decorator[Any]) -> Decorator[Any]:
     """Return a decorator that adds options to a command, and passes values to it as one argument.
 
-    name: of the argument; kind: a dataclass of the values. It takes all parameters that are called like its fields,
-    also those of options that another decorator adds.
+    name: of the argument; kind: a dataclass of the values. It takes all parameters with the names of its fields, also
+    those of options that another decorator adds.
     """
     own = {field.name for field in fields(kind)}
 

@@ -80,9 +80,8 @@ def train_head(
 ) -> None:
     """Train a head on a catalog's embeddings, or on those of a file or clip-retrieval folder.
 
-    The head's vectors keep the embeddings' ranking as well as their 8-bit codes can. With --pairs it is trained
-    contrastively on images and their texts. The same command resumes a stopped run; `encode` makes a catalog's codes
-    with the head.
+    The head learns to keep the ranking of the embeddings in 8-bit codes. With --pairs it is trained contrastively on
+    pairs of images and texts. The same command resumes a stopped run; `encode` makes a catalog's codes with the head.
     """
     from gpubranches.ingestion.train_head import train_head as train
 

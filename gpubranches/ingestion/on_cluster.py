@@ -23,12 +23,12 @@ from gpubranches.ingestion.protocol import Progress
 
 _WHAT = "ingest --cluster"
 _RETRIES = 10
-"""How often a task is begun again after its process or node has died."""
+"""How often a task is restarted after its process or node has died."""
 _POLL_S = 0.5
 _REPORT_S = 0.2
 _RUN = "run.json"
 FITTED = "fitted"
-"""The folder of the codec that all shards take, among those of the shards."""
+"""The folder of the catalog whose codec all shards use; it is beside those of the shards."""
 
 _Call = tuple[list[str], str, dict[str, Any]]
 """The inputs, the folder and the options of a task."""

@@ -21,7 +21,7 @@ from gpubranches.ingestion.pieces import FileState
 THRESHOLD = 0.1
 """The difference of two frames from which on a new scene begins: the default of FFmpeg's filter `scdet`, 10%."""
 SHORTEST_S = 0.5
-"""The shortest time between two frames, so that a flash gives one and not one a frame."""
+"""The shortest time between two frames, so that a flash gives one item and not one per frame."""
 _WIDTH = 160
 """The width in pixels to which frames are reduced before they are compared."""
 

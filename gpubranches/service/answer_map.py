@@ -84,7 +84,10 @@ class AnswerMap:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: their step."""
+    """The items of a map that are drawn with any marks.
+
+    centre: (2,) float32, of the plane; unit: the step of coordinates.
+    """
 
     ids: NDArray[np.int64]
     places: NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""Lists of nearest items that can be paged through, kept so that later pages need no search of their own."""
+"""Lists of nearest items in pages; they are cached, so that later pages need no further search."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class ResultLists:
     def get(self, key: Hashable, stop: int, find: Callable[[int], Hits], count: Callable[[], int]) -> ResultList:
         """Return the list of a key with at least `stop` items, or all it has.
 
-        key: the query, the filter and the catalog's generation; the same key gives the same list, also after it was
-        dropped and searched again. find: searches k items; count: returns how many there are to find.
+        key: the query, the filter and the catalog's generation; the same key gives the same list, even if it was
+        dropped and is searched again. find: searches k items; count: returns how many there are to find.
         """
 
         def searched() -> ResultList:

@@ -15,7 +15,7 @@ from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 Place = tuple[str | None, str]
-"""The input whose pictures are elsewhere now, None for a store that is where it was; and the folder or address."""
+"""The input whose pictures are in another place now (None for a store in its old place), and the folder or address."""
 
 
 @dataclass(frozen=True)

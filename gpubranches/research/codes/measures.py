@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.core.tie_order import best_first
 
 FIRST = 100
-"""True neighbours a query has, and answers that are looked at."""
+"""The number of true neighbours of a query, and of the answers that are compared with them."""
 _CHUNK = 64
 
 

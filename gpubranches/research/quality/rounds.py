@@ -73,7 +73,7 @@ POLICIES: dict[str, Policy] = {
     "random": Policy("random ones of the returned set", "user", random_matched),
     "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
 }
-"""Policies by the name that the command line and the JSON know them by."""
+"""Policies by their name on the command line and in the JSON."""
 BROAD = ("suggested", "forest-embeddings-10", "logistic-embeddings", "logistic-light")
 """Policies, and models with a cut, played on groups of classes unless others are named."""
 

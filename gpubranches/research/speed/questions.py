@@ -22,7 +22,7 @@ USERS = 64
 NEAREST = 100
 BEST = 10_000
 SHARES = {"narrow": 0.0, "medium": 0.01, "wide": 0.1}
-"""The share of the rows that boxes grown on subsets of the pool are widened to hold; 0: as they were grown."""
+"""The shares of the rows to which boxes over subsets of the pool are widened; 0: the boxes as they were grown."""
 _SAMPLED = 20_000
 POSITIVES, NEGATIVES, RANDOM = 22, 20, 1000
 ESTIMATORS = 25

@@ -50,8 +50,8 @@ def write_links(table: ItemTable) -> Generator[bytes, None, int]:
 def link_folder(table: ItemTable, folder: Path) -> int:
     """Fill a folder with symbolic links to the pictures; return their number.
 
-    A link is named by rank, id and file name, so that names sort best first and are unique. Of the file name, letters,
-    digits, `.` and `-` are kept; other characters become `_`. Items without a picture, or with one inside a larger
+    A link is named by rank, id and file name, so that names sort best first and are unique. Letters, digits, `.` and
+    `-` of the file name are kept; other characters become `_`. Items without a picture, or with one inside a larger
     file or in a store, are left out. Raises UsageError if no item can have one.
     """
     require_pictures(table, "links")
