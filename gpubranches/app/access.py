@@ -112,7 +112,7 @@ def check_token(token: str, source: str) -> str:
     """Return the token if it is long enough and valid in a header. Raises UsageError naming its source otherwise."""
     if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
-            f"{source}: expected a token of {MIN_TOKEN_LENGTH} letters or more, ASCII without spaces; "
+            f"{source}: expected a token of {MIN_TOKEN_LENGTH} ASCII characters or more without spaces; "
             f"make one by {_HOW}"
         )
     return token

@@ -70,7 +70,7 @@ def proxy_advice() -> str:
     if not sent or proxies.trusts(peer):
         return ""
     return (
-        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are not believed: "
+        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are ignored: "
         f"serve with --behind-proxy {peer} to believe it"
     )
 

@@ -153,7 +153,9 @@ def open_server(
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
+        raise UsageError(
+            f"expected a free port, cannot listen on {host}:{port}: {error}; try another --port"
+        ) from error
     return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).authorizes)
 
 

@@ -186,8 +186,8 @@ class Catalog(CatalogWriter):
         with self.writing(), disk_errors(self.path):
             if not keep_embeddings and ((codec := self.codec) is None or not codec.decodes):
                 raise UsageError(
-                    f"embeddings: {self.path} has no head that decodes them from codes; make one by train-head, "
-                    "and codes by encode"
+                    f"embeddings: {self.path} has no head that decodes them from codes; train a head by train-head, "
+                    "and make codes with it by encode"
                 )
             self._require_sound()
             entries = self._compacted(keep_embeddings)
@@ -234,7 +234,9 @@ class Catalog(CatalogWriter):
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
             if not self.stores_embeddings:
-                raise UsageError(f"codes: {self.path} keeps no embeddings to make them from; ingest the embeddings")
+                raise UsageError(
+                    f"codes: {self.path} stores no embeddings from which codes can be made; ingest the embeddings"
+                )
             held = sum(entry["bytes"] for segment in self.segments for entry in segment.files.values())
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
             self._require_sound()

@@ -97,7 +97,7 @@ class Codec:
         if bad:
             raise DataError(
                 f"head {self.head.identity}: expected vectors of finite numbers, got NaN or infinity for {bad:,} of "
-                f"{len(vectors):,} embeddings; take another head, or train it again"
+                f"{len(vectors):,} embeddings; use another head, or train this one again"
             )
         return vectors
 

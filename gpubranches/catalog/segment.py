@@ -212,8 +212,7 @@ class Segment:
         """
         for block in self._blocks(name).damaged(blocks):
             raise CatalogFormatError(
-                f"{self.folder / name}: damaged: the bytes from {block * BLOCK_BYTES:,} on are not what was written; "
-                f"{RESTORE}"
+                f"{self.folder / name}: damaged: the bytes from {block * BLOCK_BYTES:,} on have changed; {RESTORE}"
             )
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -120,7 +120,7 @@ def remove_unheld(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except BlockingIOError:
-        _log.info("%s: left to the next writer, because a reader has it open", path)
+        _log.info("%s: the next writer will remove it, because a reader has it open", path)
     except OSError as error:
         _log.info("%s: left to the next writer: %s", path, error)
     finally:

@@ -84,7 +84,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, and why.")
 @click.option(
-    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
+    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would store in the card's memory."
 )
 @pictures_option
 @click.option("--missing", is_flag=True, help="Count the missing pictures of all items, not of a sample.")

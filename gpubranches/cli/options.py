@@ -76,7 +76,7 @@ pictures_option = click.option(
     "INPUT is needed if the catalog has several.",
 )
 where_option = click.option(
-    "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
+    "--where", metavar="CONDITION", help='Return only items whose metadata meet a condition, such as "year > 2010".'
 )
 _EMBEDDERS = "open_clip:MODEL/TAG, transformers:ORG/NAME, onnx:FOLDER, demo and others; see docs/encoders.md"
 
@@ -111,7 +111,7 @@ nn_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "kernel", "faiss"]),
-    help="The engine for nearest neighbours over codes, on a card over embeddings too.",
+    help="The engine for nearest neighbours over codes, and on a card also over embeddings.",
 )
 seed_option = click.option(
     "--seed",
@@ -124,7 +124,7 @@ refine_options = as_object(
     "options",
     RefineOptions,
     click.option(
-        "--query", metavar="TEXT", help="The text that was searched for; its words help as far as the marks agree."
+        "--query", metavar="TEXT", help="The text that was searched for; the model uses its words if the marks agree."
     ),
     click.option(
         "--model",
@@ -144,7 +144,7 @@ refine_options = as_object(
         default=RANDOM_NEGATIVES,
         show_default=True,
         type=click.IntRange(0, MOST_RANDOM_NEGATIVES),
-        help="Number of random items that count as wrong.",
+        help="Number of random items that are used as wrong items without a check.",
     ),
     click.option(
         "--negative-weight",
@@ -158,7 +158,7 @@ refine_options = as_object(
         default=0.0,
         show_default=True,
         type=click.FloatRange(-1, 1),
-        help="Where the list is cut: below 0 for fewer items of which more are right, above 0 to miss fewer.",
+        help="Where the list is cut: below 0 for fewer and surer items, above 0 for more items.",
     ),
     where_option,
 )
@@ -184,7 +184,7 @@ def tell_missing_pictures(catalog: Catalog) -> None:
     from gpubranches.catalog.pictures.places import unread_stores
 
     for store in unread_stores(catalog.picture_source):
-        told = f"Note: the catalog's pictures are in {store}, which is not read unless you name it"
+        told = f"Note: the catalog's pictures are in {store}, which is only read if you name it"
         click.echo(for_terminal(f"{told}: `gpubranches serve {catalog.path} --pictures {store}`."), err=True)
     for root in missing_roots(catalog.picture_source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"

@@ -102,7 +102,7 @@ def train_head(
     click.echo(
         f"{out}: trained on {report.rows:,} rows and {report.texts:,} texts in {report.seconds:.0f} s on "
         f"{report.device}; of the rows nearest to held-out ones its codes find {report.recall:.1%}, PCA's "
-        f"{report.recall_pca:.1%}; decoded, they lie at a cosine of {report.decoded:.2f} from the embeddings."
+        f"{report.recall_pca:.1%}; the mean cosine of decoded and original embeddings is {report.decoded:.2f}."
     )
 
 

@@ -65,7 +65,7 @@ class Boxes(Sequence[Box]):
         members = list(boxes)
         owners = np.zeros(len(members), np.int32) if estimator is None else np.array(list(estimator), np.int32)
         if owners.shape != (len(members),):
-            raise ArrayError(f"estimator: expected one number a box, {len(members)}, got {owners.size}")
+            raise ArrayError(f"estimator: expected one number per box, {len(members)}, got {owners.size}")
         needed = int(owners.max()) + 1 if len(owners) else 1
         self.n_estimators = needed if n_estimators is None else n_estimators
         if (len(owners) and owners.min() < 0) or self.n_estimators < needed or self.n_estimators > MAX_ESTIMATORS:

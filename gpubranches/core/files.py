@@ -131,7 +131,7 @@ def output(path: Path) -> Iterator[Output]:
     file.close()
     size, sha256 = path.stat().st_size, checksum(path)
     if {"bytes": size, "sha256": sha256} != file.entry:
-        raise OSError(errno.EIO, f"{file.size:,} bytes were written, {size:,} different ones were read back", str(path))
+        raise OSError(errno.EIO, f"{file.size:,} bytes were written, but {size:,} others were read back", str(path))
 
 
 def write_npy(file: Output, array: NDArray[Any]) -> None:
@@ -325,7 +325,9 @@ def require_outside_catalogs(path: Path) -> None:
     above = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))))
     for folder in (above, *above.parents):
         if (folder / "manifest.json").is_file() and (folder / "segments").is_dir():
-            raise UsageError(f"{path}: expected a place outside of the catalog {folder}, whose files it could replace")
+            raise UsageError(
+                f"{path}: expected a place outside the catalog {folder}, because it could replace a file of the catalog"
+            )
 
 
 def _link(old: Path, new: Path) -> None:

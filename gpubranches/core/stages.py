@@ -49,5 +49,5 @@ class Task:
     def begin(self, stage: str) -> None:
         """Enter a stage. Raises CancelledError if the task was cancelled."""
         if self._cancelled.is_set():
-            raise CancelledError("this was cancelled; nothing was changed")
+            raise CancelledError("the task was cancelled; nothing was changed")
         self.stage = stage

@@ -105,7 +105,7 @@ def checked_url(url: str) -> str:
     if is_web and ("?" in rest or "#" in rest):
         raise UsageError(
             f"{re.split('[?#]', url)[0]}: expected an address without ? and #, because the catalog would record a "
-            "signature behind them; write %3F and %23 where they belong to a name"
+            "signature after them; write %3F and %23 if they belong to a name"
         )
     return url.rstrip("/")
 
@@ -159,7 +159,7 @@ def stat(url: str) -> StoredFile:
     if info.get("type") == "directory":
         raise DataError(f"{url}: expected a file, got a folder")
     if not isinstance(info.get("size"), int):
-        raise DataError(f"{url}: the server does not tell the size of the file; download it")
+        raise DataError(f"{url}: the server does not give the size of the file; download the file")
     return _file(url, info)
 
 
@@ -169,7 +169,7 @@ def read(url: str, start: int, size: int) -> bytes:
         return b""
     data: bytes = _asked(url, lambda: _filesystem(url).cat_file(url, start=start, end=start + size))
     if len(data) > size:
-        raise StoreError(f"{url}: expected a server that sends parts of a file, it sent more; download the file")
+        raise StoreError(f"{url}: expected a server that can send parts of a file, but it sent more; download the file")
     return data
 
 
@@ -268,7 +268,7 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
                 reason = (str(error).splitlines() or [""])[0] or type(error).__name__
                 raise StoreError(
                     f"{url}: the store does not answer, or refuses ({reason}); check the address, the network and "
-                    "what identifies you there, then run the same command again"
+                    "your credentials, then run the same command again"
                 ) from error
             time.sleep(waits_s.pop(0))
 

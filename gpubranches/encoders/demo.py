@@ -69,7 +69,7 @@ class WordTokenizer:
             )
         if len(tokens) >= self.context_length:
             raise UsageError(
-                f"text: expected at most {self.context_length - 1} telling words, got {len(tokens)}; shorten it"
+                f"text: expected at most {self.context_length - 1} words with a meaning, got {len(tokens)}; shorten it"
             )
         return tokens
 

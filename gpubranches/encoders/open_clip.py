@@ -169,7 +169,7 @@ def _of_tag(open_clip: Any, model: str, tag: str, *, as_before: bool) -> _Plan:
     if named != model and as_before:
         _log.warning(
             "%s/%s: the embeddings of this catalog were made with GELU, but the weights were trained with QuickGELU; "
-            "searches go on with GELU, and a new ingest of the pictures gives better embeddings",
+            "searches still use GELU, and a new ingest of the pictures gives better embeddings",
             model,
             tag,
         )

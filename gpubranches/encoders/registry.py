@@ -127,7 +127,7 @@ def _brought() -> dict[str, EntryPoint]:
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise UsageError(
-                f"embedder: expected one package that brings {point.name}:, got {other.value} and {point.value}; "
+                f"embedder: expected one package that provides {point.name}:, got {other.value} and {point.value}; "
                 "uninstall one of them"
             )
     return found

@@ -201,9 +201,7 @@ def _ingest_plan(
     if not plan:
         return
     if catalog.D and catalog.head_path is None:
-        raise UsageError(
-            f"append: {catalog.path} has no head, which makes codes of embeddings; make new codes by encode --head"
-        )
+        raise UsageError(f"append: {catalog.path} has no head to make codes with; give it one by encode --head")
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
         kind, dim = run.shape_of(each)

@@ -87,7 +87,7 @@ def ingest_on_cluster(
     for part in parts.values():
         if not (part / "manifest.json").exists():
             raise ShardError(
-                f"{_WHAT}: expected {part} here too, its node wrote it elsewhere; choose a folder that all nodes share"
+                f"{_WHAT}: expected {part} here, too, its node wrote it elsewhere; choose a folder that all nodes share"
             )
     return _joined(reports, time.perf_counter() - began)
 
@@ -196,13 +196,12 @@ class _Tasks:
             if isinstance(error.cause, GpuBranchesError):
                 raise error.cause from None
             raise ShardError(
-                f"{name}: expected it to be made, got {last_line(error.cause or error)}; install the same gpubranches "
-                "on all nodes"
+                f"{name}: expected the node to make it, got {last_line(error.cause or error)}; install the same "
+                "version of gpubranches on all nodes"
             ) from error
         except self._ray.exceptions.RayError as error:
             raise ShardError(
-                f"{name}: expected it to be made, its process died {_RETRIES + 1} times: {last_line(error)}; the same "
-                "command resumes it"
+                f"{name}: its process died {_RETRIES + 1} times: {last_line(error)}; the same command resumes it"
             ) from error
         return report
 

@@ -145,7 +145,7 @@ def watch(
         raise missing_package("sync --watch", "watchfiles", "watch") from error
     options = IngestOptions.chosen(options, named)
     if far := [str(each) for each in inputs if stores.is_url(each)]:
-        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store sends no notices of changes")
+        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store does not report changes")
     yield sync(directory, inputs, options, force=force, progress=progress)
     changes = changes_of(
         *inputs,
@@ -284,7 +284,7 @@ def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
         if each.path in folders and escaped_path(each.path) not in recorded and not history.of(each):
             raise UsageError(
                 f"{history.catalog.path}: has pictures of {escaped_path(each.path)}, but no record of their files, so "
-                "that new ones cannot be told; ingest the folder into another catalog"
+                "new files cannot be recognised; ingest the folder into another catalog"
             )
 
 
@@ -294,6 +294,6 @@ def _require_few(catalog: Catalog, lost: NDArray[np.int64], history: IngestHisto
     if len(lost) > MOST_DELETED * whole:
         paths = " ".join(shlex.quote(escaped_path(each.path)) for each in scanned)
         raise UsageError(
-            f"{catalog.path}: the files of {len(lost):,} of the {whole:,} items of {paths} are gone; if they are not "
-            "just out of reach, delete their items by --force"
+            f"{catalog.path}: the files of {len(lost):,} of the {whole:,} items of {paths} are gone; if the disk is "
+            "mounted and they are really deleted, delete their items by --force"
         )

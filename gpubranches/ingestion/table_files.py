@@ -278,4 +278,4 @@ def notes_on(tables: Sequence[TableFile], path: Path | str, without: Sequence[st
         "of that name"
         for name, other in kept.items()
     ]
-    return notes + [f"{escaped_path(str(path))}: the column `{name}` holds bytes and is left out" for name in heavy]
+    return notes + [f"{escaped_path(str(path))}: the column `{name}` contains bytes and is left out" for name in heavy]

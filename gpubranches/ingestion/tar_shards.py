@@ -82,7 +82,7 @@ def read_members(file: FileState) -> Members:
                         texts.setdefault(_key(entry.name), {})[ending] = span
             members.broken = _broken_end(opened, tar.offset, len(members.names))
     except tarfile.TarError as error:
-        members.broken = f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
+        members.broken = f"the tar cannot be read after {len(members.names):,} pictures: {error}"
     members.starts, members.sizes = np.array(spans, np.int64).reshape(-1, 2).T
     none: dict[str, tuple[int, int]] = {}
     members.beside = [texts.get(_key(name), none) for name in members.names]

@@ -256,7 +256,7 @@ def _contained(rows: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np
 def _as_flags(y: ArrayLike, m: int) -> NDArray[np.bool_]:
     marks = np.asarray(y)
     if marks.shape != (m,):
-        raise ArrayError(f"y: expected one mark a row, ({m},), got shape {marks.shape}")
+        raise ArrayError(f"y: expected one mark per row, ({m},), got shape {marks.shape}")
     if marks.dtype == np.bool_:
         return marks
     if marks.dtype.kind not in "iuf" or not np.isin(marks, (-1, 1)).all():

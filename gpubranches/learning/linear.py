@@ -236,7 +236,7 @@ def _checked(x: NDArray[Any], y: NDArray[Any], folds: NDArray[np.int64] | None) 
     check_array(x, "x", dtype=x.dtype, shape=(None, None), finite=True)
     y = np.asarray(y)
     if y.shape != (len(x),):
-        raise ArrayError(f"y: expected one label a row, {len(x)}, got shape {y.shape}")
+        raise ArrayError(f"y: expected one label per row, {len(x)}, got shape {y.shape}")
     if folds is not None:
         check_array(folds, "folds", dtype=np.int64, shape=(len(x),))
     return x.astype(np.float64), y > 0

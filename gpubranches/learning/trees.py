@@ -98,6 +98,6 @@ def _checked(codes: NDArray[np.uint8], y: ArrayLike) -> NDArray[np.bool_]:
     if positive.all() or not positive.any():
         raise LabelError(
             f"expected marks of both kinds, got {int(positive.sum())} right and {int((~positive).sum())} wrong; mark "
-            "an item of each kind, or let random items serve as negatives"
+            "an item of each kind, or use random items as negatives"
         )
     return positive

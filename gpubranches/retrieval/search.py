@@ -120,7 +120,7 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
+            raise UsageError("text: the catalog has only codes, so search by one item, for example #17")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:
@@ -239,7 +239,9 @@ class Searcher:
     def _codec(self) -> Codec:
         codec = self.catalog.codec
         if codec is None:
-            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
+            raise UsageError(
+                "by_codes: the catalog has codes but no head that could make codes of a query; search by an item"
+            )
         return codec
 
 
@@ -251,7 +253,7 @@ def _only(directions: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
-    raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
+    raise UsageError(f"picture:{name} exists only in the session of its upload; search by the picture itself")
 
 
 def centred_texts(catalog: Catalog, embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
@@ -268,6 +270,6 @@ def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
     catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
-        raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
+        raise UsageError("embedder: the catalog has only codes, which cannot be compared with texts or images")
     if embedder.D != catalog.D:
         raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")

@@ -271,7 +271,7 @@ class Answer:
         """
         catalog = self.catalog
         if self.boxes is None or self.coding != catalog.coding:
-            raise UsageError("recut: the catalog's codes were made anew since the last find all; find all again")
+            raise UsageError("recut: the catalog's codes have been replaced since the last find all; find all again")
         labels = self.completeness.marks
         marked = [np.array([i for i, label in labels.items() if label == wanted], np.int64) for wanted in (1, -1)]
         right, wrong = (ids[catalog.alive(ids)] for ids in marked)

@@ -333,7 +333,7 @@ class CatalogService:
             try:
                 held.searcher.words(record.words)
             except UsageError as error:
-                _log.info("find all goes without the words %r: %s", record.words, error)
+                _log.info("the find all does not use the words %r: %s", record.words, error)
                 words = None
         return replace(options, lean=record.options.lean, query=words)
 

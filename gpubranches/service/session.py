@@ -403,7 +403,7 @@ class Session(OldNames):
         if answer.boxes is None:
             raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
         if answer.coding != self.catalog.coding:
-            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
+            raise UsageError("explain: the catalog's codes have been replaced since the last refine; refine again")
         self.catalog.positions(ids)
         mark = self.labels.current().get(item, 0)
         return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)

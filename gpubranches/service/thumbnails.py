@@ -70,7 +70,7 @@ class Thumbnails:
             part.replace(file)
             self._shrink(file.parent)
         except OSError as error:
-            _log.warning("thumbnails are kept in memory alone: %s", error)
+            _log.warning("thumbnails are cached in memory only: %s", error)
             self._folder = None
             with suppress(OSError):
                 part.unlink()

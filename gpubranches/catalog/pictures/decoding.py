@@ -193,7 +193,7 @@ def _orientation(image: Image.Image) -> int:
 def _require_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if max(size) > MAX_SIDE:
-        raise DataError(f"{name}: {width} x {height} has a side over {MAX_SIDE:,} pixels")
+        raise DataError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels")
     if width * height > max_pixels:
         raise DataError(f"{name}: {width} x {height} is over {max_pixels:,} pixels")
 

@@ -107,8 +107,8 @@ class _TrainingRun:
         self.steps_an_epoch = len(examples.fit) // settings.batch
         if not self.steps_an_epoch:
             raise UsageError(
-                f"batch: expected at most the {len(examples.fit):,} rows there are to learn from, got "
-                f"{settings.batch:,}; take a smaller batch, or more rows"
+                f"batch: expected at most the {len(examples.fit):,} training rows, got "
+                f"{settings.batch:,}; use a smaller batch, or more rows"
             )
         components = (
             PCAHead(settings.d).fit(examples.centred(examples.fit[:: -(-len(examples.fit) // PCA_ROWS)])).components_
@@ -291,7 +291,7 @@ class _TrainingRun:
             ) from error
         if about["run"] != self._identity():
             raise UsageError(
-                "checkpoint: it is of a training with other settings or rows; remove it, or use those again"
+                "checkpoint: it belongs to a training with other settings or rows; remove it, or use the same"
             )
         self.towers.load_state_dict(_under("towers.", named))
         self.best = {name: tensor.to(self.device) for name, tensor in _under("best.", named).items()}

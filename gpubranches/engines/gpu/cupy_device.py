@@ -33,7 +33,7 @@ _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """The status of cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, raised by loading modules and pinning
 memory."""
-_INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
+_INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or use the cpu backend"
 _SHOWN = 300
 """The largest number of characters of a message of CuPy or the compiler that is quoted."""
 
@@ -93,7 +93,7 @@ class CupyDevice:
             import cupy
         except Exception as error:  # if a wheel lacks its libraries, it raises errors other than ImportError
             raise missing_package(
-                "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="take the cpu backend"
+                "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="use the cpu backend"
             ) from error
         self._cupy = cupy
 
@@ -319,7 +319,7 @@ class CupyDevice:
         free, total = self.memory()
         return DeviceMemoryError(
             f"expected {asked:,} bytes of free device memory, got {free:,} of {total:,} free; close what else uses "
-            f"the card, ask for fewer results, or take the cpu backend ({error})"
+            f"the card, request fewer results, or use the cpu backend ({error})"
         )
 
 
