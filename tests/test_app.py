@@ -811,7 +811,8 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
             break
         assert page.headers["HX-Push-Url"] == f"/{kind}"
         assert re.search(
-            r"of what resembles your marks, (at least \d+% are found|it is not known yet how many are found)\.",
+            r"of the right items that resemble your marks, "
+            r"(at least \d+% are found|it is not known yet how many are found)\.",
             page.text,
         )
         origin = re.search(r'data-origin="(\w+)"', page.text)[1]
@@ -819,7 +820,7 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
         assert 'hx-post="/next"' in page.text
         for item in shown(page):
             post(client, "/mark", id=item, value="1" if labels[item] == 1 else "-1", origin=origin)
-    ends = r"(At|Of what resembles your marks at) least \d+% are found, nine times in ten\."
+    ends = r"(At|Of the right items that resemble your marks, at) least \d+% are found; this holds nine times in ten\."
     assert re.search(ends, page.text)
     assert page.headers["HX-Push-Url"] == "/matches"
 

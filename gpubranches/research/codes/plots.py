@@ -20,7 +20,7 @@ _STYLES = ("-", "--", ":")
 def draw(report: CodesReport, folder: Path) -> list[Path]:
     """Write codes-recall.png, codes-found.png, codes-distances.png and codes-entropy.png; return the files.
 
-    Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
+    Raises BackendUnavailableError without matplotlib, DataError if the folder cannot be written.
     """
     figures = Figures(folder)
     kinds = len(report.task.queries)

@@ -51,7 +51,7 @@ class CodesReport:
         yield self._codecs()
 
     def introduction(self) -> str:
-        """Return in a few lines what was measured and how."""
+        """Return a few lines about what was measured and how."""
         task = self.task
         texts = f"{len(task.names):,} texts" if task.texts is not None else "no texts, for there is no embedder"
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())

@@ -82,9 +82,9 @@ def models(
 ) -> None:
     """Play a simulated user on a labelled catalog and compare models on the same marks.
 
-    A concept is a class of the catalog's metadata, or a group of classes. The user asks for it, marks what is right and
-    wrong on the first page, and every model answers over the whole catalog from the same marks; then rounds of marking
-    are played.
+    A concept is a class of the catalog's metadata, or a group of classes. The user searches for it and marks right and
+    wrong items on the first page. Every model answers over the whole catalog from the same marks. Then rounds of
+    marking follow.
     """
     from gpubranches import Catalog
     from gpubranches.research.quality.concepts import random_subset
@@ -113,7 +113,7 @@ def models(
 def _players(
     wide: bool, model_names: str | None, positives: str | None, policies: str | None, user_name: str | None
 ) -> dict[str, Any]:
-    """Return the choices by name, and defaults for the rest: those for classes or, if wide, for groups of classes."""
+    """Return the choices by name, with defaults for classes or, if `wide`, for groups of classes."""
     from gpubranches.research.quality import models, rounds, users
 
     usual_models, usual_policies = (models.BROAD, rounds.BROAD) if wide else (models.USUAL, tuple(rounds.POLICIES))

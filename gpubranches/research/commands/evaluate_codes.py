@@ -55,7 +55,7 @@ def codes(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure what an item's bytes are worth: codecs of 32 bytes side by side.
+    """Compare codecs of 32 bytes per item by how well they keep the ranking of the embeddings.
 
     Heads, faiss's codecs and the project's own bits are fitted to the same items, and searched by held-out images, by
     texts and by the names of classes, none of which a head was trained on; the truth is the cosine over all dims.

@@ -43,9 +43,9 @@ class Concept:
 
 
 def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
-    """Return a function that decides whether the embedder can embed a name as a query.
+    """Return a function that decides whether an embedder can embed a name as a query.
 
-    Another embedder is tried; without one nothing can be asked for.
+    A vocabulary knows its names; any other embedder is tried. Without an embedder the function returns False.
     """
     if embedder is None:
         return lambda name: False
@@ -98,8 +98,8 @@ class Class:
 def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[Class]:
     """Return the classes by columns of the metadata, in the order of their values as texts.
 
-    An item with no value, or an empty one, in one of the columns is of no class. name: the column with the names.
-    Raises UsageError for columns that the catalog does not have.
+    An item with no value, or an empty one, in one of the columns has no class. name: the column with the names. Raises
+    UsageError for columns that the catalog does not have.
     """
     missing = [column for column in (*columns, name) if column not in catalog.columns]
     if missing or not columns:

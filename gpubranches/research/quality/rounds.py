@@ -60,7 +60,7 @@ def random_matched(session: Session, rng: np.random.Generator) -> Ids:
 
 
 def uncertain(session: Session, rng: np.random.Generator) -> Ids:
-    """Return those nearest to the cut, on either side."""
+    """Return the items nearest to the cut, on both sides."""
     ranking = _ranking(session)
     open_ = _unmarked(session, ranking)
     ids, scores = ranking.ids[open_], ranking.scores[open_]
@@ -99,7 +99,7 @@ def choose_policies(names: str) -> dict[str, Policy | Model]:
 def play(labelled: LabelledCatalog, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
     """Yield the session and its ranking after the first refine and after that of every round.
 
-    The same draw and policy give the same rounds. Where nothing unmarked is left to choose, the round adds no mark.
+    The same draw and policy give the same rounds. If no unmarked item is left to choose, the round adds no mark.
     """
     session = labelled.marked(draw)
     refine = partial(session.refine, random_negatives=UNCHECKED, query=draw.query, where=draw.concept.where)

@@ -1,8 +1,8 @@
 """The questions to every engine, from the same marks: queries, models of boxes, linear models.
 
-The boxes are learnt where numba is. Where it is not, as on a machine with a card and little else, they are drawn around
-the marks, in the measured shape of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators; those of the pool on its
-subsets of dims, the larger ones more often.
+The boxes are learnt if numba is installed. If it is not, as on a machine with a card and few packages, they are drawn
+at random around the marks, with the measured numbers of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators;
+those of the pool on its subsets of dims, the larger ones more often.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _learnt(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[B
 
 
 def _drawn(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[Boxes, list[Boxes]]:
-    """Return the same, but for boxes that are drawn."""
+    """Return the same with boxes that are drawn at random."""
     rngs = [np.random.default_rng(i) for i in range(len(marks))]
     ensembles = [
         _ensemble_around(catalog.codes(own.positives), rng, _any) for own, rng in zip(marks, rngs, strict=True)
