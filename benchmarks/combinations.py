@@ -4,9 +4,9 @@
     python -m benchmarks.combinations catalog
 
 Each class that has a text is asked for by its name, by five of its items one by one, and by both; the wrong item
-nearest to what was asked is subtracted: by a share of what the query has along it, or with a fixed weight. Items named
-in a query count nowhere. "wrong" is the share of the first R items, R the size of the class, that are of the subtracted
-item's class.
+nearest to what was asked is subtracted: by a share of what the query has along it, or with a fixed weight. Items that a
+query names are not counted. "wrong" is the share of the first R items, R the size of the class, that are of the
+subtracted item's class.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Proxies:
     """The trusted proxies.
 
     networks: of the proxies whose X-Forwarded-For, -Proto, -Host, -Port and -Prefix are used; prefix: of the paths that
-    a browser asks for, such as "/photos"; "" for what a trusted proxy sends.
+    a browser requests, such as "/photos"; "" to use the one that a trusted proxy sends.
     """
 
     networks: tuple[Network, ...] = ()

@@ -51,7 +51,7 @@ class Tile:
 class Chip:
     """One term of a query, for display.
 
-    sign: "+" or "-"; label: as the user wrote it; others: the query without it, "" where that is none; item: its id,
+    sign: "+" or "-"; label: as the user wrote it; others: the query without it, "" if nothing remains; item: its id,
     with the version of its picture, "" for none; sent: the name of an uploaded picture.
     """
 

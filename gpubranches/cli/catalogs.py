@@ -126,8 +126,8 @@ def info(
 def verify(directory: Path, fix: bool, as_json: bool) -> None:
     """Compare all checksums of a catalog, its index and its marks; name the problems and exit with code 3.
 
-    With --repair, the rows of undamaged blocks are written anew, and damaged segments are moved to the folder
-    `damaged`. A damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
+    With --repair, the rows of undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
+    damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
     from gpubranches import Catalog
     from gpubranches.service.soundness import problems, repair

@@ -47,7 +47,7 @@ class IngestReport:
     n: live items; errors: inputs of the catalog that could not be read, of this and earlier runs; seconds: wall-clock
     time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
     embedded_per_s: pictures per second that were read and decoded, and that the model embedded. Each rate counts only
-    the time at work, and is 0 if there were no pictures.
+    the time in which the work was done, and is 0 if there were no pictures.
     """
 
     n: int

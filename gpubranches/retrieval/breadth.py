@@ -1,13 +1,13 @@
 """How broad an idea is: a narrow and a broad linear model are fitted to the marks, and evidence decides between them.
 
 A narrow idea (one breed) differs from its surroundings by what few items share. An embedding whitened by the whole
-catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) lies along the directions that
+catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) differs from others in directions that
 whitening scales down, and many random items are right. So the broad model uses the embeddings without whitening, and
 all its unchecked negatives together weigh as much as ten marks. The evidence for a model is how well it predicts marks
 that it has not seen, with a boundary that prefers gaps of the catalog (`BoundaryPosterior`).
 
-The likelier model does not always give the better answer: if the boundary may lie at 30 items or at 3,000, nearly all
-of the broad answer may be wrong. So the expected F1 of both answers over both models is compared.
+The likelier model does not always give the better answer: if 30 items may be right or 3,000, nearly all of the broad
+answer may be wrong. So the expected F1 of both answers over both models is compared.
 """
 
 from __future__ import annotations

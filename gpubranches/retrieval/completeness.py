@@ -194,7 +194,7 @@ class Completeness:
         return RandomChecks(max(0, self.universe - cut.total - left_out), wrong, right)
 
     def evidence(self, marks: ItemLabels) -> Evidence:
-        """Return the audited items that are ranked and marked by now, with those of earlier rankings.
+        """Return the audited items that are ranked and marked now, with those of earlier rankings.
 
         marks: the present marks that were made in an audit.
         """

@@ -71,7 +71,7 @@ class Answer:
     def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
         """Return the same answer with other marks: items marked wrong do not match, items marked right do.
 
-        marks: of the items that its filter lets in; audited: those of an audit.
+        marks: of the items that its filter admits; audited: those of an audit.
         """
         held = self.completeness.marks if self.marks is None else self.marks
         return self if marks == held else replace(self, marks=dict(marks), audited=dict(audited))
@@ -245,7 +245,7 @@ class Answer:
     ) -> tuple[Answer, Ids]:
         """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
 
-        outside: random ids of what its filter lets in.
+        outside: random ids of items that its filter admits.
         """
         known, drawn = self.completeness, self.completeness.drawn
         waiting = drawn.ids[(drawn.anywhere == anywhere) & ~among(drawn.ids, np.fromiter(marks, np.int64))]

@@ -146,7 +146,7 @@ def inside(places: NDArray[np.int32], area: Area) -> NDArray[np.bool_]:
 def _drawn(found: Answer, where: Bitmap | None, most: int) -> _Sample:
     """Draw the sample of an answer: an even sample of its matches, the best below the cut, an even sample of the rest.
 
-    The plane is fitted to the matches and to what lies below the cut, where a second group would be.
+    The plane is fitted to the matches and to the items below the cut, where a second group would be.
     """
     catalog, ranking = found.catalog, found.ranking
     alive = catalog.alive(ranking.ids)

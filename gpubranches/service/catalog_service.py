@@ -147,11 +147,11 @@ class CatalogService:
         return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
 
     def picture(self, item: dict[str, Any]) -> Picture | None:
-        """Return where the picture of an item lies, given by its columns; None if it has none."""
+        """Return the position of the picture of an item, given by its columns; None if it has none."""
         return picture_of(self.catalog.picture_source, item)
 
     def missing_pictures(self) -> MissingPictures:
-        """Return how many items of a sample have no picture; stores are not asked.
+        """Return how many items of a sample have no picture; stores are not read.
 
         The result is cached for each generation.
         """
@@ -338,7 +338,7 @@ class CatalogService:
         return replace(options, lean=record.options.lean, query=words)
 
     def recut(self, session: str, lean: float, part: str = "all") -> SessionState:
-        """Cut the last answer's list elsewhere, see `Session.recut`.
+        """Move the cut of the last answer, see `Session.recut`.
 
         part: the name of a part that the answer must have. Raises UsageError if it has none, and before a find all.
         """

@@ -23,7 +23,7 @@ class ResultList:
     """The beginning of a list, nearest first.
 
     ids: (m,) int64; distances: (m,) float32; source: what answered; inside: how many items the catalog has, or the
-    filter lets in.
+    filter admits.
     """
 
     ids: NDArray[np.int64]

@@ -168,7 +168,7 @@ class Session(OldNames):
         return self._marked.negatives
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        """Return ids of random unmarked items, which are used as wrong ones, (at most count,) int64."""
         return self._marked.random_negatives(count)
 
     # The answer
@@ -258,7 +258,7 @@ class Session(OldNames):
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranking of the last answer as it was found and is cut now, None before a find all.
+        """The ranking of the last answer with its present cut, None before a find all.
 
         It uses the marks of the find all; `answer.current` also uses later ones.
         """
@@ -335,7 +335,7 @@ class Session(OldNames):
     def estimate(self) -> Ranking:
         """Estimate precision, recall and tiers of the last answer with the newest marks; return its ranking.
 
-        Recall is that over the items that `where` lets in. Raises UsageError before a find all.
+        Recall refers to the items that `where` admits. Raises UsageError before a find all.
         """
         answer = self.last_found()
         marks = self._marked.within(self._bitmap(answer.options.where))
@@ -436,7 +436,7 @@ class Session(OldNames):
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _outside(self) -> NDArray[np.int64]:
-        """Return random ids of the items that the answer's filter lets in, in random order."""
+        """Return random ids of the items that the answer's filter admits, in random order."""
         answer = self.last_found()
         rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))

@@ -178,8 +178,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms; meant:
-    the known name that was searched for, in place of the typed text shown_for; both "" where that is known.
+    (m,) float32; inside: how many items the catalog has, or the filter admits; source: what answered; took_ms; meant:
+    the known name that was searched for instead of the typed text shown_for; both "" if the text is known.
     """
 
     state: SessionState

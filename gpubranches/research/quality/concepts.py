@@ -71,9 +71,9 @@ def find_concepts(
 ) -> list[Concept]:
     """Return the classes with at least `fewest` items, in the order of their columns.
 
-    A class is what has the same value in all `columns` of the metadata (items with none in one of them belong to no
-    class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
-    Raises UsageError for columns that the catalog does not have, and if no class is large enough.
+    A class has the items with the same values in all `columns` of the metadata; items without a value in one of them
+    have no class. Its name is the value of the column `name`, with "_" read as a space. known: whether a name can be a
+    query. Raises UsageError for columns that the catalog does not have, and if no class is large enough.
     """
     classes = find_classes(catalog, columns, name)
     large = [found for found in classes if len(found.items) >= fewest]
@@ -88,7 +88,7 @@ def find_concepts(
 
 @dataclass(frozen=True)
 class Class:
-    """Items of the same values. values: of the columns, as they are there; name: "_" read as space; items: ids."""
+    """Items with the same values. values: of the columns, unchanged; name: with "_" read as a space; items: ids."""
 
     values: tuple[Any, ...]
     name: str
