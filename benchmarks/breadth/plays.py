@@ -145,11 +145,11 @@ class Told:
 
 @dataclass(frozen=True)
 class TargetRun:
-    """One user who marks what `Session.next` asks for.
+    """A user who marks the items of `Session.next`.
 
-    begun: how many marks there were at first; marks_to_target: when the true recall was first at the target, None for
-    never; alike: when the program first told that the target is reached for what resembles the marks; reached: when it
-    told so of all right items; None for never.
+    begun: the number of marks at first; marks_to_target: the number when the true recall was first at the target;
+    alike: the number when the program first said that the target is reached for items that resemble the marks; reached:
+    the same for all right items. None for never.
     """
 
     begun: int

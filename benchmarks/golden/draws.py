@@ -66,7 +66,7 @@ def _play(asked: Asked, name: str, query: str | None, right: NDArray[np.bool_]) 
 
 
 def _tasks(data: Path, labels: list[dict[str, Any]]) -> Iterator[tuple[str, str | None, NDArray[np.bool_]]]:
-    """Yield the name, the query and the truth, (n,) bool, of each task; None asks by the first right item."""
+    """Yield the name, the query and the truth, (n,) bool, of each task; for None the query is the first right item."""
     names = json.loads((data / "text/names.json").read_text(encoding="utf-8"))
     known = {name.lower() for name in names}
     for name in CLASSES:
