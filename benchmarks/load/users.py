@@ -195,7 +195,7 @@ class User:
             self._done("export", start)
 
     def _ask(self, what: str, method: str, path: str, body: dict[str, Any] | None = None) -> Reply:
-        """Send a request and count it where the server puts it off."""
+        """Send a request; count it if the server refuses it for now."""
         reply = self._connection.send(method, path, body)
         self.put_off[what] += reply.is_put_off
         return reply

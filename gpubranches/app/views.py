@@ -142,7 +142,7 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     picture = service().picture(item)
     named, source = version(picture), https_address(service().catalog.picture_source, item)
     remote = source if remote_pictures() and not named else ""
-    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a store would answer too late
+    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a request to a store takes too long
     ratio = _ratio(picture, named) if at_hand else _told_ratio(item)
     words = shortened(caption(texts(), item))
     time = "" if picture is None or picture.seconds is None else clock(picture.seconds)

@@ -144,8 +144,8 @@ class Catalog(CatalogWriter):
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
         """Append the rows of a source that the catalog does not have yet, as segments; row i gets id first_id + i.
 
-        The rows of the next segment are encoded while those of one are ordered and written. report: called with
-        (encoded, total) rows of the source.
+        The rows of the next segment are encoded while a segment is ordered and written. report: called with (encoded,
+        total) rows of the source.
         """
         with self.writing():
             codec, signs, start = self.codec, self.signs, self.next_id - first_id

@@ -161,7 +161,7 @@ class Segment:
             raise CatalogFormatError(f"{problem}; {RESTORE}")
 
     def problems(self) -> list[str]:
-        """Check checksums and consistency; one line a problem, each naming the file."""
+        """Check checksums and consistency; one line per problem, each naming the file."""
         found = [*self.misnamed(), *problems_of(self.folder, self.files)]
         if SUMS in self.files and not found:
             wrong = [name for name in self.sums if self._blocks(name).damaged()]
@@ -178,7 +178,7 @@ class Segment:
         return found
 
     def misnamed(self) -> list[str]:
-        """Return the impossible entries of files in the manifest, one line per file."""
+        """Return the problems of the files' entries in the manifest, one line per file."""
         found = []
         for name, entry in self.files.items():
             wanted = self.sizes.get(name, entry["bytes"])

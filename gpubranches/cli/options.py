@@ -217,7 +217,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def describe(item: dict[str, Any]) -> str:
-    """Return the most telling metadata of an item, for a table's cell."""
+    """Return the metadata that describe an item best, for a table's cell."""
     shown = ("caption", "label", "image_path", "path", "dataset")
     return for_terminal("  ".join(str(item[name]) for name in shown if item.get(name) is not None))
 
@@ -251,7 +251,7 @@ def progress_bar() -> Iterator[Report]:
 
 @contextmanager
 def opened_backend(name: str, catalog: Catalog, nn: str = "auto", cluster: Cluster | None = None) -> Iterator[Backend]:
-    """Yield an open backend; a bar is drawn while the gpu backend uploads, and gone before the work begins."""
+    """Yield an open backend; a bar is shown while the gpu backend uploads, and is removed before the work begins."""
     from gpubranches import open_backend
 
     bars: list[Report] = []

@@ -59,8 +59,8 @@ class Boxes(Sequence[Box]):
     def __init__(self, boxes: Iterable[Box], estimator: Iterable[int] | None = None, n_estimators: int | None = None):
         """Join boxes.
 
-        Without `estimator` all boxes belong to one estimator. Boxes are sorted by estimator; the order of those of one
-        stays.
+        Without `estimator` all boxes belong to one estimator. Boxes are sorted by estimator; boxes of the same
+        estimator stay in their order.
         """
         members = list(boxes)
         owners = np.zeros(len(members), np.int32) if estimator is None else np.array(list(estimator), np.int32)

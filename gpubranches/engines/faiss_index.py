@@ -24,7 +24,7 @@ TEMPORARY_BYTES = 256 << 20
 
 
 class FaissIndex:
-    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes an item, exact distances."""
+    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes per item, exact distances."""
 
     most = 1 << 30
     """The largest k it answers."""

@@ -2,7 +2,7 @@
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
 Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322): a
-box starts at a positive and takes in its neighbours over a subset of the dims until it would hold a negative. Its
+box starts at a positive and grows over its neighbours in a subset of the dims until it would contain a negative. Its
 bounds are then moved towards the negatives around it.
 """
 

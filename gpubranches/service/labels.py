@@ -98,8 +98,8 @@ class Labels:
     def bring(self, marks: Sequence[tuple[int, int, str]]) -> None:
         """Copy marks from another log, all in one transaction.
 
-        marks: item, label (+1 or -1) and origin each, in the order they were made; neighbours of one label and origin
-        are one action.
+        marks: item, label (+1 or -1) and origin each, in the order they were made; consecutive marks with the same
+        label and origin are one action.
         """
         now, rows = time.time(), []
         for (label, origin), run in groupby(marks, key=lambda mark: mark[1:]):

@@ -28,7 +28,7 @@ _COPIERS = 8
 _ALIGNED = 256
 """Alignment in bytes of the arrays of one transfer; kernels load 16 bytes at a time."""
 _NORM_ROWS = 1 << 15
-"""Rows whose norms are computed at a time, with 8 bytes a dim on top of the working memory."""
+"""Rows whose norms are computed at a time, with 8 bytes per dim on top of the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """The status of cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, raised by loading modules and pinning

@@ -1,4 +1,4 @@
-"""Codecs of faiss at 32 bytes an item, fitted to the centred embeddings, searched asymmetrically as faiss does."""
+"""Codecs of faiss at 32 bytes per item, fitted to the centred embeddings, searched asymmetrically as faiss does."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ RECIPES = (
         decoded=True,
     ),
 )
-"""The codecs of faiss, each of 32 bytes an item."""
+"""The codecs of faiss, each of 32 bytes per item."""
 
 
 class FaissMethod:

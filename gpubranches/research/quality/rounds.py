@@ -26,7 +26,7 @@ from gpubranches.service import Session
 START = 8
 """The largest number of items that the user marks right on the first page."""
 PAGE = 20
-"""Items the user marks a round."""
+"""The number of items that the user marks in each round."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def best(session: Session, rng: np.random.Generator) -> Ids:
 
 
 def random_matched(session: Session, rng: np.random.Generator) -> Ids:
-    """Return random ones of the returned set."""
+    """Return random items of the returned set."""
     ranking = _ranking(session)
     return rng.permutation(ranking.ids[_unmarked(session, ranking) & ranking.matched])[:PAGE]
 
@@ -81,7 +81,7 @@ BROAD = ("suggested", "forest-embeddings-10", "logistic-embeddings", "logistic-l
 def choose_policies(names: str) -> dict[str, Policy | Model]:
     """Return the policies named in a comma list, in its order, and models with a cut; "all" names every policy.
 
-    Raises UsageError, listing what is known, for an unknown name or an empty list.
+    Raises UsageError with the known names for an unknown name or an empty list.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if wanted == ["all"]:
