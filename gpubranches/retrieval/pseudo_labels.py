@@ -26,8 +26,8 @@ REACHED = 1000
 """Number of best items whose scores are propagated among neighbours at first; those below the cut are labelled
 wrong."""
 EASIER, SHARE = 0.0, 0.4
-"""Parameters of the cut, see `Rescorer`. With 32 bytes per item, right items are less separated from the rest, so the cut
-is stricter."""
+"""Parameters of the cut, see `Rescorer`. With 32 bytes per item, right items are less separated from the rest, so the
+cut is stricter."""
 BELIEVED = 1.0
 """Log odds of a broad idea from which its labels, which may be many, are used."""
 LARGEST_SHARE = 10

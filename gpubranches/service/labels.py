@@ -113,7 +113,7 @@ class Labels:
         return [(f"{name}:{i}", self.session, action, "mark", i, label, origin, now_s) for i in items]
 
     def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
-        """Undo the last action not undone yet; return the items it had marked, (m,) int64, empty if there is none."""
+        """Undo the last action that is not undone; return its items, (m,) int64, empty if there is none."""
         return self._take_back(event_id, lambda: next((a for a in reversed(self._actions) if self._stands(a)), None))
 
     def redo(self, *, event_id: str | None = None) -> NDArray[np.int64]:

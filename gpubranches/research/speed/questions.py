@@ -45,8 +45,8 @@ class Questions:
     """The questions of one run.
 
     query: (1, d) uint8, a row of the catalog; direction: (D,) float32; weights: (d,) float32; branch: a single decision
-    branch model; ensembles: one per user; marks: the marks that they were trained on; pooled: models of the first user's
-    marks by question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
+    branch model; ensembles: one per user; marks: the marks that these were trained on; pooled: models of the first
+    user's marks by question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
     """
 
     query: NDArray[np.uint8]
