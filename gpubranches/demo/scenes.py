@@ -1,7 +1,7 @@
 """Draw scenes of simple shapes, name them, and decide which words describe them.
 
-A scene holds one to three groups of equal objects on a background, two objects of different groups never sharing
-their shape. Everything is drawn from a seed; the ground truth is the scene itself.
+A scene has one to three groups of equal objects on a background. Objects of different groups have different shapes.
+Everything is drawn from a seed; the ground truth is the scene itself.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _residual(faiss: Any, dims: int) -> Built:
 
 
 def _local_search(faiss: Any, dims: int) -> Built:
-    """Fit four parts of eight books each; a fit of 32 books takes faiss a minute or two for each of its rounds."""
+    """Fit four parts of eight codebooks each, because faiss takes a minute or two per round to fit 32 codebooks."""
     index = faiss.IndexProductLocalSearchQuantizer(dims, LOCAL_PARTS, BYTES // LOCAL_PARTS, 8)
     for part in range(LOCAL_PARTS):
         books = faiss.downcast_AdditiveQuantizer(index.plsq.subquantizer(part))

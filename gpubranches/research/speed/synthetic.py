@@ -209,7 +209,7 @@ class SyntheticCatalog:
         return self.n if where is None else int(np.bitwise_count(where).sum())
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
-        """Return which ids are rows."""
+        """Return which ids exist."""
         return as_ids(ids) < self.n
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
