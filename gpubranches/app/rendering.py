@@ -44,7 +44,7 @@ LIMITS = {
 
 def show(state: SessionState, view: View) -> Response:
     """Render the next tiles, the results or the whole page, whichever the request is for."""
-    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists depend on marks, which began with a query
+    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists come from marks that were made after a query
         view = replace(view, query=state.record.query)
     values = {"view": view, "page": PAGE, "size": _size(view), **frame(state, view.listing)}
     if htmx and not htmx.history_restore_request:

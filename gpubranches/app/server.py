@@ -81,10 +81,10 @@ def create_app(
 ) -> Flask:
     """Return the page and the API of a catalog as a WSGI app.
 
-    embedder: reads the texts, None: the page searches by item only; seed: of every session's learners; token: that
-    requests must carry, None: nothing. remote_pictures: whether browsers may load pictures of items from the https
-    addresses in their column `url`; the server itself fetches nothing. Raises SpaceMismatchError or UsageError for an
-    embedder that is not the catalog's, UsageError for a token that is too short.
+    embedder: embeds texts and pictures; None: users can search by items only. seed: of every session's learners; token:
+    the token that requests must carry, or None. remote_pictures: whether browsers may load pictures of items from the
+    https addresses in their column `url`; the server itself fetches nothing. Raises SpaceMismatchError or UsageError
+    for an embedder that is not the catalog's, UsageError for a token that is too short.
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))

@@ -121,7 +121,7 @@ def _heard(server: Any) -> Iterator[list[int]]:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """A parser that does not read the body of a request that is not admitted; the app then refuses the request."""
+    """A parser that does not read the body of a request without the token; the app then refuses the request."""
 
     chunked: bool
     content_length: int

@@ -178,7 +178,7 @@ class CatalogService:
     # Searches
 
     def nearest(self, request: SearchRequest) -> SearchResult:
-        """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
+        """Return the nearest items of the catalog. The search belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
         hits = self.searcher.search(request.query, request.k, where=request.where)
         return SearchResult(hits, (time.perf_counter() - start) * 1000)

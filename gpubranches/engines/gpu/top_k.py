@@ -116,7 +116,7 @@ def first_room(rows: int, lists: int) -> int:
 
 
 def lists_at_once(most: int, rows: int, sample_from: int) -> int:
-    """Return for how many models `find_top_rows` has memory if each requests `most` rows; at least one."""
+    """Return the number of models for which `find_top_rows` has memory if each requests `most` rows, at least one."""
     return max(1, FIRST_ROOM // max(_sample(most, rows, sample_from)[1], 1))
 
 

@@ -38,10 +38,10 @@ class Outflow:
         return self._size_bytes
 
     def flush(self) -> None:
-        """Do nothing: written data is available at once."""
+        """Do nothing, because written data is available at once."""
 
     def close(self) -> None:
-        """Do nothing: the rest can still be taken."""
+        """Do nothing, because the rest can still be taken."""
 
     def take(self) -> bytes:
         """Return and remove the data written since the last call."""
