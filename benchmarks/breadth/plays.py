@@ -61,8 +61,8 @@ class Play:
 class Plays:
     """The data as two catalogs, with and without distractors, and the plays so far.
 
-    narrow: a random subset of so many single classes, None for all; models: baselines that play the rounds, too.
-    Use it in a with statement.
+    narrow: the size of a random subset of the single classes, None for all; models: baselines that play the rounds,
+    too. Use it in a with statement.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Plays:
         self._opened.close()
 
     def play(self, kind: str) -> Play:
-        """Return what came of a kind of play, one of `KINDS`; it is played once."""
+        """Return the results of a kind of play, one of `KINDS`; each kind is played once."""
         if kind not in self._plays:
             tasks, user, models = KINDS[kind]
             self._plays[kind] = _played(tasks(self), user, self.seeds, models(self), kind)
@@ -159,7 +159,7 @@ class TargetRun:
 
 
 def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> TargetRun | None:
-    """Mark towards the target, `STEPS` times 20 and random items; None where the user has nothing to begin with."""
+    """Mark towards the target, `STEPS` times 20 and random items; None if the user has no item to begin with."""
     draw = labelled.draw(concept, START, 0, USERS[user])
     if draw is None:
         return None

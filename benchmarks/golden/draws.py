@@ -90,7 +90,7 @@ def _is_in(row: dict[str, Any], chosen: dict[str, set[Any]]) -> bool:
 
 
 def _evaluate(answers: Answers, path: Path, data: Path) -> None:
-    """Add every number that `gpubranches evaluate` prints of a few classes and of the ideas, without times."""
+    """Add every number that `gpubranches evaluate` prints for a few classes and for the ideas, without times."""
     usual = ("--seeds", 1, "--backend", "cpu")
     classes = face.evaluation(
         path, *usual, "--concepts", 5, "--positives", 8, "--rounds", 2,

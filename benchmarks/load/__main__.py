@@ -11,7 +11,7 @@ late does not catch up, so the table has the numbers of requests, too.
 
 If the server refuses a request with Retry-After, the user repeats it later: a mark under the same event name, as the
 page does, and other requests at their next turn. A user whose answer the server has dropped finds all again. A user who
-has marked all that it was shown waits for its next search.
+has marked all shown items waits for the next search.
 
 `--mixed` users also export what matches every two minutes, while another process appends 200 rows every five seconds
 and deletes 100 earlier ones (`benchmarks.load.writer`). The server's anonymous memory and file handles are read every
@@ -23,7 +23,7 @@ At the end the server gets SIGTERM while all users continue. It must finish the 
 It is started again, and every acknowledged mark is looked up in its session.
 
 `--careless` users mark at random: their models match half of the catalog, and their requests need more than two cores.
-The server then has to put find alls off, and must lose nothing else.
+The server then has to refuse some find alls for now, and must not lose anything else.
 """
 
 from __future__ import annotations
