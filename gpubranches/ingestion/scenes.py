@@ -72,15 +72,15 @@ def _pulled(graph: Any) -> Iterator[Any]:
 
 
 def kept_scene_times(path: str, longest_s: float, folder: Path | None) -> NDArray[np.float64]:
-    """Return `scene_times`. If a folder has those of the present file, they are read; otherwise they are stored there.
+    """Return `scene_times`, from a folder if it has those of the file in its present state, else kept there.
 
-    folder: None to store nothing.
+    folder: None to keep nothing.
     """
     if folder is None:
         return scene_times(path, longest_s)
     file = folder / f"{digest(repr((path, FileState.at(path).state, longest_s, THRESHOLD, SHORTEST_S, _WIDTH)))}.npy"
     if file.exists():
-        with suppress(CatalogFormatError):  # the stored times are damaged, so they are computed again
+        with suppress(CatalogFormatError):  # of a damaged file, which is made again
             return np.array(open_npy(file))
     times = scene_times(path, longest_s)
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ class VideoFrames:
             if self._times is not None:
                 self._times[path] = kept_scene_times(path, self._every_s, self._kept)
                 return len(self._times[path])
-            # A frame at the very end of the video would be the same as the one before it.
+            # A frame at the very end of the video would be the one before it again.
             return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
         except DataError as error:
             self.broken[path] = str(error)
