@@ -89,7 +89,7 @@ class TrainingSlots:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Hold a slot. Raises TooManyError if the queue is full, or after a wait of `wait_s` seconds."""
-        busy = TooManyError(f"too many other find alls are running; try again in {_RETRY_S} s", _RETRY_S)
+        busy = TooManyError(f"too many others find all just now; try again in {_RETRY_S} s", _RETRY_S)
         if not self._admitted.acquire(blocking=False):
             raise busy
         try:
@@ -120,7 +120,9 @@ class Limits:
         wait_s = self.training_rate.take(session)
         if wait_s:
             retry_s = math.ceil(wait_s)
-            raise TooManyError(f"this session runs find all too often; try again in {retry_s} s", retry_s)
+            raise TooManyError(
+                f"this session finds all too often, once in some seconds is the most; try again in {retry_s} s", retry_s
+            )
         with self.training.slot():
             yield
 

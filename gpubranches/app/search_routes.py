@@ -30,7 +30,7 @@ def home() -> Response:
     where = service().sessions.record(session_id()).where
     try:
         return _random("home", seed, where, _about_pictures())
-    except UsageError as error:  # a column of the filter is no longer in the catalog
+    except UsageError as error:  # the catalog has lost a column since
         return _random("home", seed, "", t("filter-lost", error=str(error)))
 
 

@@ -120,7 +120,7 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has only codes, so search by one item, for example #17")
+            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:

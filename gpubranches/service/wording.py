@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpubranches.service.target import Step
 
 UNKNOWN_WIDTH = 0.5
-"""If the interval of a share is wider than this, the texts call the share unknown and do not give its middle."""
+"""If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
 _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 

@@ -297,11 +297,11 @@ review-heading = { $count } to review
 review-note = These are not marked yet. The least sure come first.
 step =
     { $kind ->
-        [reached] Of all right items, { $known }; this holds nine times in ten. Random items show that hardly anything else is missing.
-        [alike] Of the right items that resemble your marks, { $known }; this holds nine times in ten. Other right items may exist: { NUMBER($checks) } random items are needed to rule them out.
-        [exhausted] Nothing is left to mark. Of the right items, { $known }.
-        [check] Of the right items that resemble your marks, { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
-       *[mark] Without the items below: of the right items that resemble your marks, { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+        [reached] Of all right items { $known }, nine times in ten. Random items show that hardly anything else is missing.
+        [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
+        [exhausted] Nothing is left to mark. Of the right items { $known }.
+        [check] Of what resembles your marks { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] Not counting these: of what resembles your marks, { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
