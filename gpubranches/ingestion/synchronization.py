@@ -294,6 +294,6 @@ def _require_few(catalog: Catalog, lost: NDArray[np.int64], history: IngestHisto
     if len(lost) > MOST_DELETED * whole:
         paths = " ".join(shlex.quote(escaped_path(each.path)) for each in scanned)
         raise UsageError(
-            f"{catalog.path}: the files of {len(lost):,} of the {whole:,} items of {paths} are gone; if the disk is "
-            "mounted and they are really deleted, delete their items by --force"
+            f"{catalog.path}: the files of {len(lost):,} of the {whole:,} items of {paths} are gone; if they are not "
+            "just out of reach, delete their items by --force"
         )

@@ -64,10 +64,7 @@ class Members:
 
 
 def read_members(file: FileState) -> Members:
-    """Return the pictures of a tar.
-
-    Only the headers of a file are read; a tar in a store is read as a whole. Raises OSError as `open`.
-    """
+    """Return the pictures of a tar; only its headers are read, of a tar in a store all. Raises OSError as `open`."""
     members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
     try:
         with _opened(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
@@ -82,7 +79,7 @@ def read_members(file: FileState) -> Members:
                         texts.setdefault(_key(entry.name), {})[ending] = span
             members.broken = _broken_end(opened, tar.offset, len(members.names))
     except tarfile.TarError as error:
-        members.broken = f"the tar cannot be read after {len(members.names):,} pictures: {error}"
+        members.broken = f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
     members.starts, members.sizes = np.array(spans, np.int64).reshape(-1, 2).T
     none: dict[str, tuple[int, int]] = {}
     members.beside = [texts.get(_key(name), none) for name in members.names]

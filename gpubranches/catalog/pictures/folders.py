@@ -20,9 +20,10 @@ class FoundPictures:
     """The pictures under a folder.
 
     pictures: pairs (name, target), ascending; name is a relative POSIX path, target the path of the file itself if a
-    link leads to it, else "". others: such pairs for files with other endings that were requested. other_files: number
-    of all further files, by ending; lacking: number of pictures whose format needs a package that is missing, by
-    ending. broken_links: links that lead to no file. excluded: folders that `exclude` excluded.
+    link leads to it, else "". others: the same of files with other endings that were asked for. other_files: number of
+    all further files, by ending; lacking: of pictures whose
+    format needs a package that is missing, by ending. broken_links: links that lead to no file. excluded: folders that
+    `exclude` excluded.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
