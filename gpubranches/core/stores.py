@@ -268,7 +268,7 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
                 reason = (str(error).splitlines() or [""])[0] or type(error).__name__
                 raise StoreError(
                     f"{url}: the store does not answer, or refuses ({reason}); check the address, the network and "
-                    "your credentials, then run the same command again"
+                    "what identifies you there, then run the same command again"
                 ) from error
             time.sleep(waits_s.pop(0))
 

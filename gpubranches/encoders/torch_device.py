@@ -47,8 +47,8 @@ class TorchDevice:
             return model.float().to(self.name).eval()
         except self.torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
-                f"{self.name}: the model does not fit into the memory: {str(error).splitlines()[0]}; use a smaller "
-                "model, or end other programs that use the memory"
+                f"{self.name}: the model does not fit the memory: {str(error).splitlines()[0]}; use a smaller one, or "
+                "free the memory that other programs hold"
             ) from error
 
     def rows(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:

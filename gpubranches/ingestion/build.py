@@ -122,7 +122,7 @@ def build_catalog(
         elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
             plan, record = plan_ingest(history, scanned, made_with, stopped)
-            if options.shard is not None and record is None:  # all other ids belong to other shards
+            if options.shard is not None and record is None:  # other ids than these belong to other shards
                 notes += [note for note in [_left_to_merged(plan)] if note]
                 plan = []
             _ingest_plan(catalog, history, plan, record, run)

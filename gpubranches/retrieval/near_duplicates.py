@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def without_near_duplicates(catalog: Catalog, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
     """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
 
-    ids: (m,); the first `most` are compared, the others stay. Without stored embeddings all stay, because decoded
-    embeddings cannot distinguish near duplicates from similar items. Raises UsageError for unknown and deleted ids.
+    ids: (m,); the first `most` are compared, the others stay. Without stored embeddings all stay, because decoded ones
+    do not tell near duplicates apart. Raises UsageError for unknown and deleted ids.
     """
     if not catalog.stores_embeddings:
         return np.arange(len(ids))

@@ -245,7 +245,7 @@ class Answer:
     ) -> tuple[Answer, Ids]:
         """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
 
-        outside: random ids of items that its filter admits.
+        outside: random ids of what its filter lets in.
         """
         known, drawn = self.completeness, self.completeness.drawn
         waiting = drawn.ids[(drawn.anywhere == anywhere) & ~among(drawn.ids, np.fromiter(marks, np.int64))]
@@ -267,11 +267,11 @@ class Answer:
     def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
         """Return an answer by votes with a list long enough for a cut; its boxes are applied to the present catalog.
 
-        where: bitmap of its filter, None for all items. Raises UsageError if the codes have been replaced since.
+        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
         """
         catalog = self.catalog
         if self.boxes is None or self.coding != catalog.coding:
-            raise UsageError("recut: the catalog's codes have been replaced since the last find all; find all again")
+            raise UsageError("recut: the catalog's codes were made anew since the last find all; find all again")
         labels = self.completeness.marks
         marked = [np.array([i for i, label in labels.items() if label == wanted], np.int64) for wanted in (1, -1)]
         right, wrong = (ids[catalog.alive(ids)] for ids in marked)

@@ -147,14 +147,11 @@ class CatalogService:
         return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
 
     def picture(self, item: dict[str, Any]) -> Picture | None:
-        """Return the position of the picture of an item, given by its columns; None if it has none."""
+        """Return where the picture of an item lies, given by its columns; None if it has none."""
         return picture_of(self.catalog.picture_source, item)
 
     def missing_pictures(self) -> MissingPictures:
-        """Return how many items of a sample have no picture; stores are not read.
-
-        The result is cached for each generation.
-        """
+        """Return how many items of a sample have no picture; stores are not asked. It is counted once a generation."""
         return self._missing.get(
             self.catalog.generation, lambda: look_for_pictures(self.catalog, ask_stores=False, most_s=_LOOK_S)
         )
@@ -178,7 +175,7 @@ class CatalogService:
     # Searches
 
     def nearest(self, request: SearchRequest) -> SearchResult:
-        """Return the nearest items of the catalog. The search belongs to no session. Errors as of `Searcher`."""
+        """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
         start = time.perf_counter()
         hits = self.searcher.search(request.query, request.k, where=request.where)
         return SearchResult(hits, (time.perf_counter() - start) * 1000)

@@ -403,7 +403,7 @@ class Session(OldNames):
         if answer.boxes is None:
             raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
         if answer.coding != self.catalog.coding:
-            raise UsageError("explain: the catalog's codes have been replaced since the last refine; refine again")
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
         self.catalog.positions(ids)
         mark = self.labels.current().get(item, 0)
         return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
@@ -436,9 +436,9 @@ class Session(OldNames):
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
     def _outside(self) -> NDArray[np.int64]:
-        """Return random ids of the items that the answer's filter admits, in random order."""
+        """Return random ids of the items that the answer's filter lets in, in random order."""
         answer = self.last_found()
         rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
         ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(answer.options.where)  # evaluated again, because rows may have moved since the find all
+        where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all
         return ids if where is None else ids[self.catalog.inside(ids, where)]

@@ -66,15 +66,11 @@ class PCAHead:
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError, because there is no text tower."""
-        raise UsageError(
-            f"head {self.kind}: it has no tower for texts; train a head by train-head and encode the catalog with it"
-        )
+        raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
 
     def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raise UsageError, because there is no decoder."""
-        raise UsageError(
-            f"head {self.kind}: it has no decoder; train a head by train-head and encode the catalog with it"
-        )
+        raise UsageError(f"head {self.kind}: it has no decoder; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:
