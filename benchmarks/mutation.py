@@ -98,7 +98,7 @@ def changes(tree: ast.Module) -> Iterator[Change]:
 
 
 def _nodes(node: ast.AST, parent: ast.AST, put: Put) -> Iterator[tuple[ast.AST, ast.AST, Put]]:
-    """Yield nodes with their parents and their replacements, except texts of errors, annotations and type checks."""
+    """Yield nodes with their parents and what replaces them, but for texts of errors, annotations and type checks."""
     yield node, parent, put
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
         return
@@ -197,7 +197,7 @@ def _child(folder: Path, files: tuple[str, ...]) -> None:
 
 
 def study(module: str, count: int, seed: int, folder: Path) -> Found:
-    """Try `count` random mutants of a module in a copy of the repository. Exits if the tests fail without a change."""
+    """Try `count` random mutants of a module in a copy of the repository. Exits if its tests fail as they are."""
     path = folder / f"{module.replace('.', '/')}.py"
     source, files, found = path.read_text(), TARGETS[module], Found(module)
     path.write_text(ast.unparse(ast.parse(source)))
