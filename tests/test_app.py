@@ -819,7 +819,7 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
         assert 'hx-post="/next"' in page.text
         for item in shown(page):
             post(client, "/mark", id=item, value="1" if labels[item] == 1 else "-1", origin=origin)
-    ends = r"(At|Of the right items that resemble your marks, at) least \d+% are found; this holds nine times in ten\."
+    ends = r"(At|Of what resembles your marks at) least \d+% are found, nine times in ten\."
     assert re.search(ends, page.text)
     assert page.headers["HX-Push-Url"] == "/matches"
 

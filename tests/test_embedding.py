@@ -128,7 +128,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_no_larger(torch)
         def to(self, name):
             raise torch.OutOfMemoryError("tried to allocate 90 GiB")
 
-    with pytest.raises(DeviceMemoryError, match="the model does not fit into the memory: tried to allocate 90 GiB"):
+    with pytest.raises(DeviceMemoryError, match="the model does not fit the memory: tried to allocate 90 GiB"):
         device.place(Large())
 
     def never(batch):
