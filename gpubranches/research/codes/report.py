@@ -143,7 +143,7 @@ class CodesReport:
 
 
 def _answers(compared: Comparison, place: int) -> Section:
-    """Return the results of marks on each head's codes, and their differences from those on the last head's codes."""
+    """Return what marks find on each head's codes, and the differences from the last head."""
     reference = list(compared.values)[-1].split(" ")[0]
     rows: list[tuple[str, ...]] = []
     for name in compared.values:
