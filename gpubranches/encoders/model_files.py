@@ -36,7 +36,7 @@ def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
 
     advice = "no folder has this name; check the name on the Hub, your access to it, the network and HF_HUB_OFFLINE"
     with loading(f"{kind}:{name}", advice), network():
-        # The user may select a revision; a catalog refuses files other than those it was made with.
+        # The user may fix a revision; a catalog refuses other files than those it was made with.
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns))  # nosec B615
     return Path(snapshot)
 
