@@ -219,7 +219,7 @@ def test_a_session_refuses_to_explain_by_boxes_of_other_codes(folder, world):
         encode(folder, head="none")
         session.explain(3)
         catalog.refresh()
-        with pytest.raises(UsageError, match="have been replaced since the last refine"):
+        with pytest.raises(UsageError, match="made anew since the last refine"):
             session.explain(3)
         audited = session.audit()  # the condition is asked again, of the rows where they lie now
         assert all(item["label"] < 5 for item in catalog.items(audited))
