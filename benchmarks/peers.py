@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers --rows 1000000 --out benchmarks/results/peers.md
 
-Each engine runs in a process of its own, on all cores. It loads the codes, (n, 32) as numbers, and a column `part` of
-whole numbers from 0 to 99. The nearest codes are asked for `part < 1`, `part < 10` and all items. Faiss cannot test a
+Each engine runs in a separate process, on all cores. It loads the codes, (n, 32) as numbers, and a column `part` of
+whole numbers from 0 to 99. The queries for nearest codes use `part < 1`, `part < 10` and all items. Faiss cannot test a
 condition, so its filters are bitmaps made in advance; gpubranches keeps the bitmap of a condition after the warm-up
 round. Peak memory includes the imports of the program. Shares found count the rows that are as near as the true 100.
 """
@@ -186,7 +186,7 @@ ENGINES: dict[str, tuple[str | None, Callable[[Work], Engine]]] = {
 
 
 def probe(name: str, folder: Path, repeats: int) -> None:
-    """Load one engine, ask it everything, and print a line for each round and one of JSON with its times."""
+    """Load one engine, run all queries, and print a line for each round and a line of JSON with its times."""
     work = Work(folder)
     furthest = np.load(folder / "furthest.npy")
     start = time.perf_counter()
@@ -238,7 +238,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def line(name: str, folder: Path, repeats: int) -> tuple[str, ...]:
-    """Run one engine in a process of its own and return its line of the table."""
+    """Run one engine in a separate process and return its line of the table."""
     package = ENGINES[name][0]
     if package is not None and importlib.util.find_spec(package) is None:
         return (name, f"skipped: {package} is not installed", *[""] * (len(_HEADER) - 2))

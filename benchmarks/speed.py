@@ -137,7 +137,7 @@ def measure_session(table: SpeedTable, catalog: Catalog, owners: NDArray[np.int1
 
 
 def measure_memory(table: SpeedTable, path: Path, size: int) -> None:
-    """Serve in a process of its own and add its peak of anonymous memory."""
+    """Serve in a separate process and add its peak of anonymous memory."""
     command = [sys.executable, "-m", "benchmarks.speed", "--probe", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak = json.loads(done.stdout)["peak_bytes"]

@@ -130,7 +130,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_no_larger(torch)
     def never(batch):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    with pytest.raises(DeviceMemoryError, match="one picture or text does not fit the memory: tried to allocate 2 GiB"):
+    with pytest.raises(
+        DeviceMemoryError, match="one picture or text does not fit into the memory: tried to allocate 2 GiB"
+    ):
         device.rows(never, {"x": x})
 
 

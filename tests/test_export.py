@@ -366,7 +366,7 @@ def test_a_picture_that_fails_amid_its_bytes_is_told_and_the_others_are_whole(tm
     content, count = made(ItemTable(shelf, ranked(range(3))), "zip")
     found = zipped(content)
     assert count == 2
-    assert found.pop("left-out.txt").decode().startswith("1\ta.png\tit is incomplete here")
+    assert found.pop("left-out.txt").decode().startswith("1\ta.png\tthe copy is incomplete")
     assert [len(each) for each in found.values()] == [len(picture), 20, len(picture)]
 
 

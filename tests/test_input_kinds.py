@@ -101,7 +101,7 @@ def test_what_a_table_says_of_a_picture_becomes_metadata(tmp_path):
         "boxes": [[0.5, 1.5]],
     }
     assert any("skipped 2 files: " in note for note in report.notes)
-    assert any("the column `mask` holds bytes and is left out" in note for note in report.notes)
+    assert any("the column `mask` contains bytes and is left out" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("kind", ["tars", "snapshot", "saved"])

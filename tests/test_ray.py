@@ -141,7 +141,7 @@ def test_actors_that_are_killed_give_no_wrong_answer(backend, world_of_parts):
 def test_a_shard_that_stays_away_is_told(backend, monkeypatch):
     monkeypatch.setattr(ray_shards, "_ANSWER_S", 1.0)
     backend.shards[1].close()
-    with pytest.raises(ShardError, match=r"shard 2/2 on [\d.]+: expected an answer, .*; ask again"):
+    with pytest.raises(ShardError, match=r"shard 2/2 on [\d.]+: expected an answer, .*; try again"):
         backend.apply(EVERYTHING)
 
 

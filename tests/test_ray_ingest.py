@@ -122,7 +122,7 @@ def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_pat
         ([pictures, *here, "--gpus", "all"], 4, "expected a cluster with 1 cards or more, got 0"),
         ([pictures, *here, "--shards", "25"], 2, "expected 1 to 24 shards, as many as rows at most, got 25"),
         ([pictures, *here, "--shard", "1/2", "--codec-from", "x"], 2, "expected no --shard, no --fit-only"),
-        ([pictures, "--shards", "2"], 2, "expected --shards and --gpus with --cluster"),
+        ([pictures, "--shards", "2"], 2, "expected --shards and --gpus only with --cluster"),
         ([pictures, "--cluster", "nowhere"], 2, "expected HOST:PORT as"),
     ]
     for options, expected, says in cases:

@@ -157,7 +157,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, input_of):
         (inputs, {"codec_from": 3}, "codec_from: expected a path"),
         (inputs, {"fit_only": True, "shard": "1/2"}, "without --shard"),
         (inputs, {"fit_only": 1}, "fit_only: expected True or False"),
-        (codes, {"fit_only": True}, "got codes, which are taken as they are"),
+        (codes, {"fit_only": True}, "got codes, which are stored unchanged"),
         (codes, {"codec_from": tmp_path / "fitted", "shard": "1/2"}, "got codes"),
         ([tmp_path / "narrow.npy"], {"codec_from": tmp_path / "fitted"}, "of 48 dims as in .*, got 8"),
         (inputs, {"codec_from": tmp_path / "fitted", "shard": "1/999"}, "as many shards as rows, 700, got 999"),

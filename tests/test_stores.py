@@ -323,7 +323,7 @@ def test_a_sync_follows_a_store(tmp_path, memory):
     assert catalog.alive(np.arange(10)).tolist() == [False, False, *[True] * 8]
     widths = [upright_size(picture)[0] for picture in shown(catalog, catalog.items([2, 3, 8, 9]))]
     assert widths == [14, 15, 32, 42]
-    with pytest.raises(UsageError, match="a store sends no notices"):
+    with pytest.raises(UsageError, match="a store does not report changes"):
         next(watch(tmp_path / "c", ["memory://bucket/in"]))
 
 
@@ -502,7 +502,7 @@ def test_a_web_server_that_sends_no_parts_is_refused(tmp_path, web, monkeypatch)
     monkeypatch.setattr(Files, "ranges", False)
     monkeypatch.setattr(stores, "_BLOCK_BYTES", 1 << 12)
     write_tar(tmp_path / "web/x.tar", samples(range(9)))
-    with pytest.raises(StoreError, match="expected a server that sends parts of a file"):
+    with pytest.raises(StoreError, match="expected a server that can send parts of a file"):
         ingest(f"{web}/x.tar", tmp_path / "c", embedder=Pixels())
 
 
@@ -628,7 +628,7 @@ def test_the_command_serve_hands_its_places_to_the_page(stored, monkeypatch):
     monkeypatch.setattr("gpubranches.app.serve", lambda app, *_, **__: served.append(app))
     arguments = ["serve", str(stored.path), "--backend", "oracle"]
     without = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert "pictures are in memory://bucket/in, which is not read unless you name it" in without.stderr
+    assert "pictures are in memory://bucket/in, which is only read if you name it" in without.stderr
     told = CliRunner().invoke(cli, [*arguments, "--pictures", "memory://bucket/in"], catch_exceptions=False)
     assert "not read" not in told.stderr
     found = [app.test_client().get("/thumbnails/small/1.jpg").status_code for app in served]

@@ -405,7 +405,7 @@ def test_an_input_of_one_file_may_be_renamed(tmp_path):
     np.save(tmp_path / "a.npy", vectors(40))
     ingest([tmp_path / "a.npy"], tmp_path / "c", d=8)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
-    with pytest.raises(UsageError, match="holds the same as"):
+    with pytest.raises(UsageError, match="has the same content as"):
         sync(tmp_path / "c", [tmp_path / "b.npy"])
     (tmp_path / "a.npy").unlink()
     assert counts(sync(tmp_path / "c", [tmp_path / "b.npy"])) == (0, 0, 40, 0)

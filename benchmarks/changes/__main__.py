@@ -2,12 +2,12 @@
 
     python -m benchmarks.changes --out benchmarks/results/changes.md
 
-A process of its own appends a million rows in parts and deletes 10,000 items, some after each part; it acknowledges
-every commit. Readers are threads with sessions, as in a server: each question reads the newest generation. An answer is
-wrong if it has an item whose deletion was acknowledged before the question began. A generation is broken if its number
-of items is not what the writer committed, or if an answer has an item that this generation does not have. At the end
-the catalog is compacted. Its folder must then have no file of an older generation, and no row that was deleted. The
-run fails unless all of this holds.
+A separate process appends a million rows in parts and deletes 10,000 items, some after each part; it acknowledges every
+commit. Readers are threads with sessions, as in a server: each query reads the newest generation. An answer is wrong if
+it has an item whose deletion was acknowledged before the query began. A generation is broken if its number of items is
+not what the writer committed, or if an answer has an item that this generation does not have. At the end the catalog is
+compacted. Its folder must then have no file of an older generation, and no row that was deleted. The run fails unless
+all of this holds.
 """
 
 from __future__ import annotations

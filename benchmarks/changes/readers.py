@@ -1,4 +1,4 @@
-"""Readers that ask while a process changes the catalog, and what they find wrong."""
+"""Readers that send queries while a process changes the catalog, and the errors that they find."""
 
 from __future__ import annotations
 

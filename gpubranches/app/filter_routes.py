@@ -1,4 +1,4 @@
-"""The filter: how many items it lets in, and the columns that it can name."""
+"""The filter: how many items it admits, and the columns that it can name."""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ def knn() -> Response:
     """Return the nearest items: num_result_ids of them, the first num_images with caption and url."""
     asked = _asked(_KNN)
     if asked["use_mclip"]:
-        raise UsageError("use_mclip: the catalog has one text model, which is not the multilingual one; leave it out")
+        raise UsageError(
+            "use_mclip: expected no multilingual model, because the catalog has only its own text model; leave it out"
+        )
     shown = asked["num_images"]
     count = max(shown, asked.get("num_result_ids", shown))
     found = _nearest(asked, count)
@@ -114,7 +116,7 @@ def _nearest(asked: dict[str, Any], count: int) -> Hits:
     if "embedding_input" in asked:
         return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count)).hits
     if "image_url" in asked:
-        raise UsageError("image_url: this server fetches nothing from elsewhere; send the picture itself as image")
+        raise UsageError("image_url: this server loads no addresses; send the picture itself as image")
     raise UsageError("expected one of text, image and embedding_input, got none")
 
 

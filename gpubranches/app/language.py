@@ -35,9 +35,9 @@ def theme() -> str:
 
 
 def _language_of_browser() -> str:
-    """Return the first language of Accept-Language that there is, for de-AT also de; else English.
+    """Return the first language of Accept-Language that is available, for de-AT also de; else English.
 
-    werkzeug's `best_match` takes a language that is named exactly before one that is preferred: en for "de-AT, en".
+    werkzeug's `best_match` prefers an exact name to an earlier language: en for "de-AT, en".
     """
     known = languages()
     for tag, quality in request.accept_languages:  # the preferred ones first

@@ -16,7 +16,7 @@ from gpubranches.errors import TooManyError
 TRAINING_THREADS = 12
 """Threads of the server that may train or wait to train."""
 DOWNLOADS = 6
-"""Threads of the server that may send files: each is taken until its client has received nearly all."""
+"""Threads of the server that may send files. Each is occupied until its client has received nearly the whole file."""
 DOWNLOADS_PER_ADDRESS = 4
 DOWNLOADS_PER_SESSION = 2
 _RETRY_S = 5

@@ -81,7 +81,7 @@ def frames(item: int) -> Response:
 def send() -> dict[str, Any]:
     """Store the picture in the request body for searches: its embedding and a thumbnail.
 
-    The response has the `name` by which queries call it, as picture:NAME.
+    The response has its `name` for queries, as picture:NAME.
     """
     if request.mimetype not in MEDIA_TYPES:
         raise UnsupportedMediaType(f"expected a JPEG, PNG, WebP or GIF, got {request.mimetype!r:.80}")

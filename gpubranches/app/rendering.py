@@ -44,7 +44,7 @@ LIMITS = {
 
 def show(state: SessionState, view: View) -> Response:
     """Render the next tiles, the results or the whole page, whichever the request is for."""
-    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists follow from marks, which began with a query
+    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists come from marks that were made after a query
         view = replace(view, query=state.record.query)
     values = {"view": view, "page": PAGE, "size": _size(view), **frame(state, view.listing)}
     if htmx and not htmx.history_restore_request:
@@ -115,7 +115,7 @@ def _orders(listing: Listing) -> list[tuple[str, bool, str]]:
 
 
 def _size(view: View) -> str:
-    """Return how many items the catalog has, and how many of them the filter of a list lets in."""
+    """Return how many items the catalog has, and how many of them the filter of a list admits."""
     total = service().catalog.n
     if not view.where or (view.kind == "matches" and not view.tiles):
         return t("size", count=total)

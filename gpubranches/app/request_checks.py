@@ -63,7 +63,7 @@ def refuse_other_sites() -> None:
 
 def _mismatch(origin: str) -> str:
     """Return why a request is refused whose Origin has another host than this server."""
-    mismatch = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    mismatch = f"expected a request from a page of {request.host}, which the Host header names, got {origin!r:.100}"
     advice = proxy_advice()
     if advice:
         return f"{advice}; {mismatch}"

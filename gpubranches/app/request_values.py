@@ -14,7 +14,10 @@ from gpubranches.service.session_store import SESSION_NAME, new_session_name
 
 COOKIE = "gpubranches"
 HEADER = "X-Session"
-"""The session of an open page. The cookie does not tell it, because another tab may have changed the cookie."""
+"""The header with the session of an open page.
+
+The cookie may have another one, because another tab may have changed it.
+"""
 EVENT_NAME = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 htmx = HTMX()

@@ -91,7 +91,7 @@ def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
 
 
 def _about_pictures() -> str:
-    """Return which pictures are missing or not read, and what to do; "" if all is well."""
+    """Return which pictures are missing or not read, and what to do; "" if there are none."""
     notes = [t("pictures-unread", store=store) for store in unread_stores(service().catalog.picture_source)]
     found = service().missing_pictures()
     if found.missing:

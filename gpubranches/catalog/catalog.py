@@ -48,7 +48,7 @@ _FOR_CODES = (
 class Catalog(CatalogWriter):
     """A catalog of images: codes, sign bits, embeddings and metadata of items, to be read and changed.
 
-    Open one by `open`, make one by `from_embeddings`, or of files by `gpubranches.ingest`.
+    Use `open` for an existing catalog, `from_embeddings` for an array, and `gpubranches.ingest` for files.
     """
 
     @classmethod
@@ -69,11 +69,11 @@ class Catalog(CatalogWriter):
 
         embeddings: (n, D) floats; row i becomes the item of id i, scaled to unit length. A row that is zero or not
         finite is left out, and listed by `errors`. metadata: n rows, as a pyarrow table, a dict of columns or a
-        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: what
-        made the embeddings, or its spec, see `open_embedder`, so that texts can be searched. head, d, quantizer,
-        keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is relative to.
-        Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other arrays, DataError
-        if no row has a direction or the folder cannot be written.
+        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: the
+        embedder that made the embeddings, or its spec, see `open_embedder`; with it texts can be searched. head, d,
+        quantizer, keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is
+        relative to. Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other
+        arrays, DataError if no row has a direction or the folder cannot be written.
         """
         folder, source = Path(path), EmbeddingArray(embeddings, metadata, pictures)
         require_text(folder)
@@ -144,10 +144,10 @@ class Catalog(CatalogWriter):
         )
 
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
-        """Append the rows of a source as segments, from the first that the catalog has not; row i gets id first_id + i.
+        """Append the rows of a source that the catalog does not have yet, as segments; row i gets id first_id + i.
 
-        The rows of the next segment are encoded while those of one are ordered and written. report: called with
-        (encoded, total) rows of the source.
+        The rows of the next segment are encoded while a segment is ordered and written. report: called with (encoded,
+        total) rows of the source.
         """
         with self.writing():
             codec, signs, start = self.codec, self.signs, self.next_id - first_id
@@ -188,8 +188,8 @@ class Catalog(CatalogWriter):
         with self.writing(), disk_errors(self.path):
             if not keep_embeddings and ((codec := self.codec) is None or not codec.decodes):
                 raise UsageError(
-                    f"embeddings: {self.path} has no head that decodes them from codes; make one by train-head, "
-                    "and codes by encode"
+                    f"embeddings: {self.path} has no head that decodes them from codes; train a head by train-head, "
+                    "and make codes with it by encode"
                 )
             self._require_sound()
             entries = self._compacted(keep_embeddings)
@@ -200,7 +200,8 @@ class Catalog(CatalogWriter):
     def _compacted(self, keep_embeddings: bool) -> list[dict[str, Any]]:
         """Write the live rows as new segments; return their entries.
 
-        A snapshot that is still referenced keeps its files, so none may be when the old files are removed.
+        A snapshot that is still referenced keeps its files, so no snapshot may be referenced when the old files are
+        removed.
         """
         from gpubranches.catalog.items import read_errors
 
@@ -233,7 +234,9 @@ class Catalog(CatalogWriter):
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
             if not self.stores_embeddings:
-                raise UsageError(f"codes: {self.path} keeps no embeddings to make them from; ingest the embeddings")
+                raise UsageError(
+                    f"codes: {self.path} stores no embeddings from which codes can be made; ingest the embeddings"
+                )
             held = sum(entry["bytes"] for segment in self.segments for entry in segment.files.values())
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
             self._require_sound()

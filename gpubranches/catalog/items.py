@@ -49,7 +49,7 @@ def read_items(path: Source, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]
 def read_table(
     parts: Iterable[tuple[Source, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema
 ) -> pa.Table:
-    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where missing.
+    """Return the metadata of ids, one row per id in their order, with the columns of a schema; null if missing.
 
     parts: metadata files, each with the ids to search in it.
     """

@@ -229,7 +229,7 @@ def _one_record(records: Sequence[tuple[Snapshot, dict[str, Any]]]) -> dict[str,
 
 
 def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
-    """Return the listings of shards as that of a single ingest; a file divided among shards becomes one again."""
+    """Return the listings of shards as one listing, in which a file that was divided among shards has one row."""
     groups: list[list[dict[str, Any]]] = []
     for part in shards:
         record = part.manifest["source"]["inputs"][0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog.metadata_table import Column, MetadataTable
 
 _FILTERS = 16
-"""Bitmaps of filters that are cached, 2 bytes an item; everything else that is read takes about 100."""
+"""Bitmaps of filters that are cached, 2 bytes per item; everything else that is read takes about 100."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ class CatalogReader(CatalogProperties):
             }
 
     def verify(self) -> list[str]:
-        """Check every checksum and the consistency of the files; one line a problem, empty if there is none."""
+        """Check every checksum and the consistency of the files; one line per problem, empty if there is none."""
         return problems(self.path, self.snapshot.manifest)
 
     def _bitmap(self, snapshot: Snapshot, where: str | Bitmap) -> Bitmap:

@@ -92,7 +92,7 @@ def _table(metadata: Any, n: int) -> pa.Table:
             f"{first_line(error)}"
         ) from error
     if len(table) != n:
-        raise UsageError(f"metadata: expected {n:,} rows, one an embedding, got {len(table):,}")
+        raise UsageError(f"metadata: expected {n:,} rows, one per embedding, got {len(table):,}")
     if (name := repeated_column(table.schema)) is not None:
         raise UsageError(f"metadata: expected columns of distinct names, got {name} twice; rename one")
     names = renamed_columns(table.column_names)

@@ -83,7 +83,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, and why.")
 @click.option(
-    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
+    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would store in the card's memory."
 )
 @pictures_option
 @click.option("--missing", is_flag=True, help="Count the missing pictures of all items, not of a sample.")
@@ -125,8 +125,8 @@ def info(
 def verify(directory: Path, fix: bool, as_json: bool) -> None:
     """Compare all checksums of a catalog, its index and its marks; name the problems and exit with code 3.
 
-    With --repair, the rows of undamaged blocks are written anew, and damaged segments are moved to the folder
-    `damaged`. A damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
+    With --repair, the rows of undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
+    damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
     from gpubranches import Catalog
     from gpubranches.service.soundness import problems, repair

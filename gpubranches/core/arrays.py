@@ -20,9 +20,9 @@ _NPY = b"\x93NUMPY"
 def check_array(
     array: object, name: str, *, dtype: DTypeLike, shape: Sequence[int | None], finite: bool = False
 ) -> NDArray[Any]:
-    """Return `array` if it is an ndarray of `dtype` and `shape` (None: any length), else raise ArrayError.
+    """Return `array` if it is an ndarray of `dtype` and `shape` (None allows any length), else raise ArrayError.
 
-    With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
+    With `finite`, NaN and infinities are refused, too. The array is neither converted nor copied.
     """
     if not isinstance(array, np.ndarray) or array.dtype != dtype or not _fits(array.shape, shape):
         wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"

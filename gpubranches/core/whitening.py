@@ -92,8 +92,8 @@ def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening
     """Return the whitening of the differences between centred rows, (n, D) float32, and their nearest neighbours.
 
     Neighbours are found by cosine after the whitening `start`, and then again after the resulting whitening. Directions
-    in which neighbours differ then count less, and more of the neighbours belong together. With fewer than two rows it
-    is `start`.
+    in which neighbours differ then count less, and more of the neighbours belong together. With fewer than two rows the
+    result is `start`.
     """
     if len(centred) < 2:
         return start

@@ -36,9 +36,9 @@ _EXAMPLES = ("red heart", "two yellow stars", "striped circle")
 class WordTokenizer:
     """Maps words to tokens. Several words may share a token; words with the token None are skipped.
 
-    words: each known word in lower case with its token, 1 to end - 1; context_length: tokens a text may have, the end
-    included; end: the last token of each text. It is the largest, because open_clip's "argmax" pooling reads the text
-    there.
+    words: each known word in lower case with its token, 1 to end - 1; context_length: the number of tokens that a text
+    may have, with the end; end: the last token of each text. It is the largest token, because open_clip's "argmax"
+    pooling reads the text at the largest one.
     """
 
     def __init__(self, words: dict[str, int | None], *, context_length: int, end: int):
@@ -71,7 +71,7 @@ class WordTokenizer:
             )
         if len(tokens) >= self.context_length:
             raise UsageError(
-                f"text: expected at most {self.context_length - 1} telling words, got {len(tokens)}; shorten it"
+                f"text: expected at most {self.context_length - 1} words with a meaning, got {len(tokens)}; shorten it"
             )
         return tokens
 

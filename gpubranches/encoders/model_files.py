@@ -24,7 +24,7 @@ _loads = threading.RLock()
 def model_folder(kind: str, name: str, patterns: Sequence[str]) -> Path:
     """Return the folder of a model: `name` if it is a folder, else the snapshot of the Hub model ORG/NAME.
 
-    name: ORG/NAME@REVISION fixes a revision. patterns: the files to download; files in the Hub's cache are not
+    name: ORG/NAME@REVISION selects a revision. patterns: the files to download; files in the Hub's cache are not
     downloaded again. Raises UsageError if `name` is neither a folder nor a Hub name, DataError if the download fails.
     """
     folder = Path(name).expanduser()

@@ -165,12 +165,12 @@ def _plan(open_clip: Any, name: str, identity: str) -> _Plan:
 
 
 def _of_tag(open_clip: Any, model: str, tag: str, *, as_before: bool) -> _Plan:
-    """Plan the model of a tag. as_before: with GELU whatever the tag says, for a catalog of an earlier version."""
+    """Plan the model of a tag. as_before: use GELU whatever the tag says, for a catalog of an earlier version."""
     named = _with_activation(open_clip, model, tag)
     if named != model and as_before:
         _log.warning(
             "%s/%s: the embeddings of this catalog were made with GELU, but the weights were trained with QuickGELU; "
-            "searches go on with GELU, and a new ingest of the pictures gives better embeddings",
+            "searches still use GELU, and a new ingest of the pictures gives better embeddings",
             model,
             tag,
         )

@@ -74,10 +74,13 @@ class TorchDevice:
         self.torch.cuda.empty_cache()
         if size == 1:
             raise DeviceMemoryError(
-                f"{self.name}: one picture or text does not fit the memory: {reason}; use a smaller model, or the CPU"
+                f"{self.name}: one picture or text does not fit into the memory: {reason}; use a smaller model, or "
+                "the CPU"
             )
         self._largest = size // 2
-        _log.info("%s: a batch of %d does not fit the memory; going on with %d", self.name, size, self._largest)
+        _log.info(
+            "%s: a batch of %d does not fit into the memory; the next batches have %d", self.name, size, self._largest
+        )
 
     def _run(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:
         if self.on_gpu:
@@ -87,7 +90,7 @@ class TorchDevice:
             rows = self._autocast(forward, here)
             if self._half is self.torch.float16 and not bool(self.torch.isfinite(rows).all()):
                 self._half = self.torch.bfloat16 if self.torch.cuda.is_bf16_supported() else None
-                _log.info("%s: float16 overflows in this model; going on in %s", self.name, self._half or "float32")
+                _log.info("%s: float16 overflows in this model; it now uses %s", self.name, self._half or "float32")
                 rows = self._autocast(forward, here)
             result: NDArray[np.float32] = rows.cpu().numpy()
         return result

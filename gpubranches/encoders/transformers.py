@@ -82,7 +82,7 @@ class TransformersEncoder:
                 raise ValueError(f"the shape of its output is {rows.shape}")
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(
-                f"transformers:{self.spec}: expected a model that gives one vector a picture, such as SigLIP, CLIP or "
+                f"transformers:{self.spec}: expected a model with one vector per picture, such as SigLIP, CLIP or "
                 f"DINO, got {type(self._model).__name__}: {error}"
             ) from error
         return int(rows.shape[1])

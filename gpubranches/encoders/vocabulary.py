@@ -65,7 +65,7 @@ class VocabularyEmbedder:
                 f"{embeddings}: expected floats of shape (m, D), got {array.dtype} of {array.shape}"
             )
         if len(words) != len(array):
-            raise CatalogFormatError(f"{names}: expected {len(array)} names, one an embedding, got {len(words)}")
+            raise CatalogFormatError(f"{names}: expected {len(array)} names, one per embedding, got {len(words)}")
         if not np.isfinite(array).all():
             raise CatalogFormatError(f"{embeddings}: expected finite numbers, got NaN or infinity")
         spec = f"vocabulary:{Path(embeddings).resolve()},{Path(names).resolve()}"
@@ -97,7 +97,7 @@ class VocabularyEmbedder:
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Raise UsageError, because there is no model."""
-        raise UsageError("an image needs a model, the vocabulary has texts only; pass --embedder open_clip:...")
+        raise UsageError("an image needs a model, but a vocabulary has only texts; pass --embedder open_clip:...")
 
     def preprocess(self, image: Image) -> Any:
         """Raise UsageError, because there is no model."""

@@ -1,4 +1,4 @@
-"""Nearest neighbours over codes by faiss, for `--nn faiss`. Its order of equal distances is its own."""
+"""Nearest neighbours over codes by faiss, for `--nn faiss`. It may order ties differently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPORARY_BYTES = 256 << 20
 
 
 class FaissIndex:
-    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes an item, exact distances."""
+    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes per item, exact distances."""
 
     most = 1 << 30
     """The largest k it answers."""

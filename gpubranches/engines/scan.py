@@ -295,7 +295,7 @@ class ScanBackend(ABC, Generic[Rows]):
         self._signs()
         if tier == "embeddings" and not self.catalog.has_embeddings:
             raise UsageError(
-                "embeddings: the catalog has codes and bits only, and no head that decodes; ingest the embeddings"
+                "embeddings: the catalog has only codes and bits, and no head that decodes; ingest the embeddings"
             )
         return self.catalog.D
 

@@ -79,9 +79,9 @@ class ArrayFile:
         return taken.astype(np.float32 if dtype == np.float64 else dtype, copy=False)
 
     def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return None: an array has no metadata."""
+        """Return None, because an array has no metadata."""
         return None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
+        """Return None, because an array stores no reasons. Invalid rows are recognised by their values."""
         return None

@@ -47,7 +47,7 @@ class IngestReport:
     n: live items; errors: inputs of the catalog that could not be read, of this and earlier runs; seconds: wall-clock
     time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
     embedded_per_s: pictures per second that were read and decoded, and that the model embedded. Each rate counts only
-    the time at work, and is 0 if there were no pictures.
+    the time in which the work was done, and is 0 if there were no pictures.
     """
 
     n: int
@@ -92,9 +92,8 @@ def build_catalog(
     inputs: files and folders of the kinds of docs/inputs.md; several become one catalog with a column `input`. Ids are
     positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are scaled to unit
     length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with (stage, done,
-    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus 330 kB x D for each
-    core, 2 GiB at most, plus, for n up to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it
-    does not grow with n beyond that.
+    total). Peak anonymous memory is the sum of about 150 bytes per row of two segments (2^20 rows each), 330 kB x D for
+    each core (2 GiB at most), 14 x D bytes per row of the sample (100,000 rows at most), and about 1 kB per picture.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -214,9 +213,7 @@ def _ingest_plan(
     if not plan:
         return
     if catalog.D and catalog.head_path is None:
-        raise UsageError(
-            f"append: {catalog.path} has no head, which makes codes of embeddings; make new codes by encode --head"
-        )
+        raise UsageError(f"append: {catalog.path} has no head to make codes with; give it one by encode --head")
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
         kind, dim = run.shape_of(each)

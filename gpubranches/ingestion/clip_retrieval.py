@@ -97,7 +97,7 @@ class ClipRetrieval:
         return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
+        """Return None, because an array stores no reasons. Invalid rows are recognised by their values."""
         return None
 
     def _renamed(self, table: pa.Table) -> pa.Table:

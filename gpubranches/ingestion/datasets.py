@@ -43,7 +43,7 @@ def open_dataset(path: Path, pictures: str | Path | None = None) -> ArrayFile | 
 def _array(given: InputFiles) -> Input:
     [(name, path)] = given.files
     if stores.is_url(path):
-        with stores.on_disk(path) as copied:  # the map keeps the copy until the source is dropped
+        with stores.on_disk(path) as copied:  # the memory map keeps the copy until the source is dropped
             source = ArrayFile.open(copied)
             notes = tuple(note.replace(str(copied), path) for note in source.notes)
     else:

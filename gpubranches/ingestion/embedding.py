@@ -38,10 +38,10 @@ Result = TypeVar("Result", bound=Decoded)
 
 @dataclass
 class EmbeddingRates:
-    """How fast pictures were read and decoded, and how fast the model was; each rate counts only the time at work.
+    """The rates at which pictures were decoded and embedded; a rate counts only the time in which the work was done.
 
-    decoded, embedded: pictures; decode_s: seconds at work, of all `decoders` threads together, by default one for
-    each core; embed_s: seconds in which the model was at work.
+    decoded, embedded: numbers of pictures; decode_s: seconds in which the threads decoded, summed over all `decoders`
+    threads, by default one for each core; embed_s: seconds in which the model was running.
     """
 
     decoded: int = 0
@@ -52,12 +52,12 @@ class EmbeddingRates:
 
     @property
     def decoded_per_s(self) -> float:
-        """Pictures a second that all decoders together manage; 0 before the first."""
+        """Pictures per second of all decoders together; 0 before the first."""
         return self.decoded * self.decoders / self.decode_s if self.decode_s else 0.0
 
     @property
     def embedded_per_s(self) -> float:
-        """Pictures a second that the model manages; 0 before the first."""
+        """Pictures per second of the model; 0 before the first."""
         return self.embedded / self.embed_s if self.embed_s else 0.0
 
 

@@ -77,6 +77,6 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
         raise UsageError(f"encode: expected a catalog of at least one item, {catalog.path} is empty; append some first")
     if head is None:
         if catalog.head_path is None:
-            raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
+            raise UsageError(f"head: {catalog.path} has no head; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
     return Codec.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)

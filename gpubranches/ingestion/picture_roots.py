@@ -37,10 +37,10 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
     """Return the folder of the pictures that files of metadata name.
 
     input: the input with the metadata, for messages; own: its folder, absolute; pictures: the folder that the user
-    names. An address, as `pictures` or `own`, is not looked into. By default the pictures are searched for in three
-    places, and the place with most of them is used: relative to `own`, relative to the working directory, or at their
-    absolute paths. The last two places are tried only if all names are of that kind, so that a few names cannot make a
-    folder readable. Raises UsageError if `pictures` is no folder.
+    names. If `pictures` or `own` is an address, the program does not check that the pictures are there. By default the
+    pictures are searched for in three places, and the place with most of them is used: relative to `own`, relative to
+    the working directory, or at their absolute paths. The last two places are tried only if all names are of that kind,
+    so that a few names cannot make a folder readable. Raises UsageError if `pictures` is no folder.
     """
     pictures = None if pictures is None else stores.without_file_scheme(pictures)
     named = own if pictures is None else str(pictures)

@@ -95,8 +95,8 @@ class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
     files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest. In a store,
-    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder for what a
-    scan computes, for the next scan, or None.
+    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder in which a
+    scan stores results for the next scan, or None.
     """
 
     path: Path | str

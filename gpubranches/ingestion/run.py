@@ -109,7 +109,7 @@ class IngestRun:
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
     """Return several sources as one; a single source is returned unchanged unless it adds a folder of pictures.
 
-    known: the folders of pictures of the catalog, by input. If there are two folders or more, the column `input` tells
+    known: the folders of pictures of the catalog, by input. If there are two folders or more, the column `input` names
     the folder of each picture.
     """
     own = list(sources[0].roots.values())

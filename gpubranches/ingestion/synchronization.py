@@ -151,7 +151,7 @@ def watch(
         raise missing_package("sync --watch", "watchfiles", "watch") from error
     options = IngestOptions.chosen(options, named)
     if far := [str(each) for each in inputs if stores.is_url(each)]:
-        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store sends no notices of changes")
+        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store does not report changes")
     yield sync(directory, inputs, options, force=force, progress=progress)
     changes = changes_of(
         *inputs,
@@ -163,11 +163,11 @@ def watch(
     )
     failed = 0
     for number, changed in enumerate(changes):
-        if not (changed or failed or number == 0):  # the first time it also finds what changed before the watch began
+        if not (changed or failed or number == 0):  # the first sync also finds changes from before the watch began
             continue
         try:
             report = sync(directory, inputs, options, force=force, progress=progress)
-        except DataError:  # such as of a file that was replaced while it was read
+        except DataError:  # for example, a file was replaced while it was read
             failed += 1
             if failed == _TRIES:
                 raise
@@ -184,7 +184,7 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
         if each.copy_of:
             if each.input.pieces[0].path != each.input.path or os.path.exists(each.copy_of):
                 raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
-            missing.append(history.pieces[each.copy_of])  # an input of one file, which was moved
+            missing.append(history.pieces[each.copy_of])  # the input is a single file that was moved
     new = [piece for each in compared for piece in each.new]
     others = [piece for each in compared for piece, _ in each.changed]
     pictures = {piece.path for each in scanned if each.noun == "pictures" for piece in each.pieces}
@@ -235,7 +235,7 @@ def _is_in(folder: str, place: str) -> bool:
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, Piece]]:
-    """Return recorded pieces with their present form, if they moved; of equal ones, one of the same name comes first.
+    """Return recorded pieces that moved, with their present form; equal pieces are matched by name if possible.
 
     A piece of several files moved only if all of its files have the same content.
     """
@@ -264,7 +264,7 @@ def _digests(files: Sequence[FileState]) -> tuple[bytes, ...]:
 
 
 def _source_after(history: IngestHistory, found: _Difference) -> dict[str, Any]:
-    """Return the source of the catalog with what moved, and with what is deleted, for which errors no longer count."""
+    """Return the source of the catalog with the moves and the removed pieces, whose errors no longer count."""
     source, deleted = dict(history.catalog.source), [*found.gone, *found.changed]
     if found.moved:
         moved = {
@@ -295,7 +295,7 @@ def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
         if each.path in folders and escaped_path(each.path) not in recorded and not history.of(each):
             raise UsageError(
                 f"{history.catalog.path}: has pictures of {escaped_path(each.path)}, but no record of their files, so "
-                "that new ones cannot be told; ingest the folder into another catalog"
+                "new files cannot be recognised; ingest the folder into another catalog"
             )
 
 

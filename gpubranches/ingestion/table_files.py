@@ -129,7 +129,7 @@ def _opened(path: str) -> IO[bytes]:
 def _opened_arrow(path: str) -> _ArrowFile:
     if not stores.is_url(path):
         return _ArrowFile(path, path)
-    with stores.on_disk(path) as copied:  # the map keeps the copy until the table is dropped
+    with stores.on_disk(path) as copied:  # the memory map keeps the copy until the table is dropped
         return _ArrowFile(path, str(copied))
 
 
@@ -302,4 +302,4 @@ def notes_on(tables: Sequence[TableFile], path: Path | str, without: Sequence[st
         "of that name"
         for name, other in kept.items()
     ]
-    return notes + [f"{escaped_path(str(path))}: the column `{name}` holds bytes and is left out" for name in heavy]
+    return notes + [f"{escaped_path(str(path))}: the column `{name}` contains bytes and is left out" for name in heavy]

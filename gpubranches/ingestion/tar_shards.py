@@ -167,7 +167,7 @@ class TarShards:
         self._held: OrderedDict[str, Members] = OrderedDict()
 
     def members(self, file: FileState) -> Members:
-        """Return the pictures of a tar; the last tars are cached, and all tars of a store."""
+        """Return the pictures of a tar; those of the last tars, and of all tars in stores, are cached."""
         path = file.path
         if path not in self._held:
             self._held[path] = read_members(file)

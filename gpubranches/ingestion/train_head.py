@@ -39,10 +39,10 @@ class HeadReport:
     """The result of `train_head`.
 
     rows: used for training and held out; texts: number of texts whose ranking the head was trained to keep; epochs:
-    trained; best_epoch: the epoch whose weights were kept; recall, recall_pca: 100-recall@100 of held-out rows by uint8
-    codes, of the head and of the PCA it started from (with fewer than 100 rows, of all rows); recalls: by epoch;
-    decoded: mean cosine of held-out embeddings with those decoded from their codes; seconds: wall-clock time; device;
-    identity: of the head.
+    number of trained epochs; best_epoch: the epoch whose weights were kept; recall, recall_pca: 100-recall@100 of
+    held-out rows by uint8 codes, of the head and of the PCA it started from (with fewer than 100 rows, of all rows);
+    recalls: by epoch; decoded: mean cosine of held-out embeddings with those decoded from their codes; seconds:
+    wall-clock time; device; identity: of the head.
     """
 
     rows: int

@@ -99,10 +99,10 @@ class VideoFrames:
 
 
 class _ForwardFrames:
-    """The wanted frames of a video after one keyframe, decoded in one pass, whichever thread asks first.
+    """The wanted frames of a video after one keyframe, decoded in one pass by the first thread that needs one.
 
-    The openers must be made in ascending order of time. A frame that was passed on the way to a later one is held until
-    its own opener is called, so that as many frames are held as threads are at work.
+    The openers must be made in ascending order of time. A wanted frame that was decoded on the way to a later one is
+    kept until its own opener is called. So there are at most as many frames in memory as threads that decode.
     """
 
     def __init__(self, path: str):

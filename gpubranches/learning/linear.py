@@ -129,7 +129,10 @@ class _Newton:
         self.steps = 0
 
     def direct(self, weights: Floats) -> Floats:
-        """Solve one column from zero. The factor of the Hessian is kept, and renewed when it serves no longer."""
+        """Solve one column from zero.
+
+        The factor of the Hessian is kept, and computed again when it no longer gives good steps.
+        """
         theta = np.zeros((self.rows.shape[1] + 1, 1))
         scores = np.zeros_like(weights)
         inner = _SERVES
@@ -240,7 +243,7 @@ def _checked(x: NDArray[Any], y: NDArray[Any], folds: NDArray[np.int64] | None) 
     check_array(x, "x", dtype=x.dtype, shape=(None, None), finite=True)
     y = np.asarray(y)
     if y.shape != (len(x),):
-        raise ArrayError(f"y: expected one label a row, {len(x)}, got shape {y.shape}")
+        raise ArrayError(f"y: expected one label per row, {len(x)}, got shape {y.shape}")
     if folds is not None:
         check_array(folds, "folds", dtype=np.int64, shape=(len(x),))
     return x.astype(np.float64), y > 0
@@ -284,7 +287,7 @@ def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
     scaled = np.empty((rows.shape[0], rows.shape[1] + 1), np.float32)
     scaled[:, :-1] = rows * root[:, None]
     scaled[:, -1] = root
-    # NumPy calls ssyrk, too, and without the GIL, which SciPy holds. Transposed it is in LAPACK's order of memory.
+    # NumPy also calls ssyrk, but releases the GIL; SciPy holds it. The transposed result is in LAPACK's memory order.
     hessian = (scaled.T @ scaled).T
     diagonal = np.einsum("ii->i", hessian)
     diagonal[:-1] += 1

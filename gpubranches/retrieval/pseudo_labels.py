@@ -26,8 +26,8 @@ REACHED = 1000
 """Number of best items whose scores are propagated among neighbours at first; those below the cut are labelled
 wrong."""
 EASIER, SHARE = 0.0, 0.4
-"""Parameters of the cut, see `Rescorer`. With 32 bytes an item right items are less separated from the rest, so the cut
-is stricter."""
+"""Parameters of the cut, see `Rescorer`. With 32 bytes per item, right items are less separated from the rest, so the
+cut is stricter."""
 BELIEVED = 1.0
 """Log odds of a broad idea from which its labels, which may be many, are used."""
 LARGEST_SHARE = 10
@@ -44,7 +44,7 @@ Ids = NDArray[np.int64]
 def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: int) -> tuple[Ids, Ids]:
     """Return ids of unmarked items that are probably right, and of high-scoring ones that are probably wrong.
 
-    8 to 22 marks and 1,000 random items say little about where an idea ends. The items of the catalog around it say
+    8 to 22 marks and 1,000 random items say little about where an idea ends. The items of the catalog around it show
     where the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
     Classifiers Using Positive and Unlabeled Examples, ICDM 2003, call the scheme "two-step"). For a broad idea
     (`breadth.judge`, on codes) the labels lie above and below the boundary of the broad model. For a narrow idea a
@@ -52,8 +52,8 @@ def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: 
     whole catalog. Their scores are propagated among neighbours and cut as in the second stage (`Rescorer`), with codes
     in place of embeddings.
 
-    Both arrays are (m,) int64 and the same on every backend. They are empty without a negative to learn from, and if no
-    group stands out. seed: of the draw of labels if there are many.
+    Both arrays are (m,) int64 and the same on every backend. They are empty if there is no negative to learn from, and
+    if too many items would be right. seed: of the draw of labels if there are many.
     """
     if len(data.wrong) == 0:
         return data.wrong, data.wrong

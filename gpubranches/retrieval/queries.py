@@ -81,7 +81,7 @@ def parse(text: str) -> Query:
                | any other words up to a sign      words
 
     So "t-shirt" and "black-and-white" are words. Words that contain a sign between spaces, or begin with # or picture:,
-    need quotes. Quotes elsewhere are part of the words. Any white space separates words. Raises UsageError for an empty
+    need quotes. All other quotes are part of the words. Any white space separates words. Raises UsageError for an empty
     term, for another text after # or picture:, for more than 32 terms or 1,000 letters, and if no term is added.
     """
     signed = _signed_terms(text)
@@ -98,8 +98,8 @@ def parse(text: str) -> Query:
 class WrittenTerm:
     """A term of a query as it was written.
 
-    sign: "+" or "-"; text: as written, without the sign; others: the query without this term, "" where the other terms
-    alone are none.
+    sign: "+" or "-"; text: as written, without the sign; others: the query without this term, "" if the other terms are
+    no valid query.
     """
 
     sign: str
@@ -168,7 +168,7 @@ def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
 
 
 def _reads_as(text: str, signed: list[tuple[str, Term, str]]) -> bool:
-    """Return whether a text is a query of these terms; a quote that is left over may have joined two of them."""
+    """Return whether a text is a query of these terms; an unpaired quote may have joined two of them."""
     try:
         parse(text)
     except UsageError:

@@ -70,11 +70,11 @@ def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> boo
     catalog has none, and for "linear" without it.
     """
     if wanted and not catalog.has_embeddings:
-        raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        raise UsageError("second_stage: the catalog has no embeddings; use votes alone")
     second_stage = catalog.has_embeddings if wanted is None else wanted
     if model == "linear" and not second_stage:
         raise UsageError(
-            "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+            "model: linear is a second stage over the whole catalog and needs embeddings; choose another model"
         )
     return second_stage
 
@@ -199,7 +199,7 @@ def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model:
 
 def _train_wide(backend: Backend, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train wide boxes, which contain the candidates of a second stage."""
-    if model == "branch":  # its boxes are too few to be wide, so they are grown around pseudo-labels here, too
+    if model == "branch":  # it has too few boxes to make them wide, so they are grown around pseudo-labels here, too
         right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
     else:
         right, wrong = data.positives, data.wrong

@@ -79,8 +79,8 @@ class Searcher:
         image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even if there are embeddings,
         for one text, item or code; a text needs a head with a text tower.
 
-        Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
-        has nothing to compare by; DataError for a file that is not a picture.
+        Raises UsageError for another query, for a text that cannot be read, and for a query that the catalog or the
+        embedder cannot answer; DataError for a file that is not a picture.
         """
         match query:
             case str():
@@ -155,7 +155,7 @@ class Searcher:
         return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
-        """Return the direction of a query, (D,); models that read no texts have no part in one with added words."""
+        """Return the direction of a query, (D,). If words are added, models that read no texts have zeros in it."""
         added, subtracted = query.added, query.subtracted
         words = self._words(added)
         direction = combine(
@@ -239,7 +239,9 @@ class Searcher:
     def _codec(self) -> Codec:
         codec = self.catalog.codec
         if codec is None:
-            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
+            raise UsageError(
+                "by_codes: the catalog has codes but no head that could make codes of a query; search by an item"
+            )
         return codec
 
 
@@ -251,7 +253,7 @@ def _only(directions: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
-    raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
+    raise UsageError(f"picture:{name} exists only in the session of its upload; search by the picture itself")
 
 
 def centred_texts(catalog: Catalog, embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
@@ -268,6 +270,6 @@ def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
     catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
-        raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
+        raise UsageError("embedder: the catalog has only codes, which cannot be compared with texts or images")
     if embedder.D != catalog.D:
         raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")

@@ -39,15 +39,15 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """The answer of one find all. It never changes: another cut, estimate or mark gives another answer.
+    """The answer of one find all. It never changes: another cut, estimate or mark gives a new object.
 
     ranking: the items, best first, and which of them match; completeness: estimates of how many matches are right and
     how many are missing; options: those of the find all; boxes: of the model, or None; coding, generation: of the
     catalog when it was found; before: the matches of the last round with its cut, None in the first round; breadth: the
     judged breadth of the idea, None by votes alone.
 
-    marks, audited: those that its matches, parts and `current` honour, see `with_marks`; by default those of the find
-    all. `ranking` is as it was found and cut.
+    marks, audited: the marks that decide its matches, parts and `current`, see `with_marks`; by default those of the
+    find all. `ranking` does not depend on these marks.
     """
 
     catalog: Catalog
@@ -70,9 +70,9 @@ class Answer:
     # Its marks
 
     def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
-        """Return the same answer under other marks: items marked wrong do not match, items marked right do.
+        """Return the same answer with other marks: items marked wrong do not match, items marked right do.
 
-        marks: of the items that its filter lets in; audited: those of an audit.
+        marks: of the items that its filter admits; audited: those of an audit.
         """
         held = self.completeness.marks if self.marks is None else self.marks
         return self if marks == held else replace(self, marks=dict(marks), audited=dict(audited))
@@ -131,7 +131,7 @@ class Answer:
 
     @cached_property
     def moved(self) -> tuple[int, int]:
-        """How many items joined and how many left the matches because of marks since the find all."""
+        """How many items became matches, and how many are no longer matches, because of marks since the find all."""
         now, before = self.listed, self.ranking
         size = len(before.ids)
         joined = int(np.count_nonzero(now.matched[:size] & ~before.matched)) + len(now.ids) - size
@@ -187,7 +187,7 @@ class Answer:
 
     @property
     def min_votes(self) -> int:
-        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        """The votes that an item needs to match by votes alone, or to be ranked by a second stage; 1 without boxes."""
         return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     # Other cuts and estimates
@@ -238,7 +238,7 @@ class Answer:
         return self.completeness.recall_alike(matched[:size], marks, audited, joined=len(matched) - size)
 
     def random_checks(self, marks: ItemLabels) -> RandomChecks:
-        """Return what random items that do not match are marked, see `Completeness.random_checks`."""
+        """Return how random items that do not match are marked, see `Completeness.random_checks`."""
         return self.completeness.random_checks(self.ranking, marks)
 
     def audit(

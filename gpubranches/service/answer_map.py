@@ -83,7 +83,10 @@ class AnswerMap:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: their step."""
+    """The items of a map that are drawn with any marks.
+
+    centre: (2,) float32, of the plane; unit: the step of coordinates.
+    """
 
     ids: NDArray[np.int64]
     places: NDArray[np.int32]
@@ -142,7 +145,7 @@ def inside(places: NDArray[np.int32], area: Area) -> NDArray[np.bool_]:
 def _drawn(found: Answer, most: int) -> _Sample:
     """Draw the sample of an answer: an even sample of its matches, the best below the cut, an even sample of the rest.
 
-    The plane is fitted to the matches and to what lies below the cut, where a second group would be.
+    The plane is fitted to the matches and to the items below the cut, where a second group would be.
     """
     catalog, ranking = found.catalog, found.ranking
     alive = catalog.alive(ranking.ids)

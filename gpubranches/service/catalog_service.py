@@ -58,9 +58,10 @@ class CatalogService(ServedCatalog):
     """A catalog with its backend and embedder, and the sessions over it. Safe to use from several threads.
 
     A request belongs to a session by its name. Methods that train, cut or draw wait while another thread does so in the
-    same session; searches and marks never wait. What a session searched and found last is stored in its record; where
-    that takes too long, the answer is returned all the same. follower: enter its `reading` around each request. seed:
-    of random items and of learners. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's.
+    same session; searches and marks never wait. The last search and the last find all of a session are stored in its
+    record; if that takes too long, the answer is returned without it. follower: enter its `reading` around each
+    request. seed: of random items and of learners. Raises SpaceMismatchError or UsageError for an embedder that is not
+    the catalog's.
     """
 
     def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None = None, seed: int = 0):
@@ -102,7 +103,7 @@ class CatalogService(ServedCatalog):
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query.
 
-        For a text that the vocabulary lacks, it is the query of the probable name, and the page says so. Raises
+        If the vocabulary does not have a text, the list is that of the most similar name, and the page says so. Raises
         UnknownNameError if no name is near enough.
         """
         try:
@@ -243,14 +244,14 @@ class CatalogService(ServedCatalog):
             try:
                 held.searcher.words(record.words)
             except UsageError as error:
-                _log.info("find all goes without the words %r: %s", record.words, error)
+                _log.info("the find all does not use the words %r: %s", record.words, error)
                 words = None
         return replace(options, lean=record.options.lean, query=words)
 
     def recut(self, session: str, lean: float, part: str = "all") -> SessionState:
-        """Cut the last answer's list elsewhere, see `Session.recut`.
+        """Move the cut of the last answer, see `Session.recut`.
 
-        part: one that the answer must have. Raises UsageError if it has none, and before a find all.
+        part: the name of a part that the answer must have. Raises UsageError if it has none, and before a find all.
         """
         with self.sessions.exclusive(session) as held:
             if held.answer is not None:
@@ -260,7 +261,7 @@ class CatalogService(ServedCatalog):
             return self.sessions.state_of(held)
 
     def estimate(self, session: str) -> SessionState:
-        """Estimate precision, recall and tiers of the last answer by the marks there are now."""
+        """Estimate precision, recall and tiers of the last answer by the present marks."""
         with self.sessions.exclusive(session) as held:
             held.estimate()
             return self.sessions.state_of(held)
@@ -276,7 +277,7 @@ class CatalogService(ServedCatalog):
             return Proposal(self.sessions.state_of(held), held.audit(count), "audit")
 
     def next_step(self, session: str, request: StepRequest) -> NextStep:
-        """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
+        """Return what to mark next until a recall is reached; finds all again if the model has to learn."""
         with self.sessions.exclusive(session) as held:
             step = held.next(request.target_recall, request.count, request.checks)
             ranking = held.last_answer().ranking
@@ -292,7 +293,7 @@ class CatalogService(ServedCatalog):
         """Return a page of a part of the last answer, see `SessionState.part`.
 
         at: a version of the log of marks; the part is computed with the marks of that version, so that the pages of one
-        list fit together while a user marks its items. None for the marks there are now.
+        list fit together while a user marks its items. None for the present marks.
         """
         return self.sessions.state(session, at).part(name, offset, count)
 

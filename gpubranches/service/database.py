@@ -58,7 +58,7 @@ def _checked(path: Path, how: str) -> list[str]:
 class Database:
     """An SQLite file. Safe to use from several threads: each transaction has a connection of its own.
 
-    Reads wait for nobody; writes of this process come one after another. what: the file holds, as messages name it.
+    Reads wait for nobody; writes of this process come one after another. what: the content of the file, for messages.
     """
 
     def __init__(self, path: Path | None, connection: sqlite3.Connection, what: str):

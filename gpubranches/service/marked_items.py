@@ -55,7 +55,7 @@ class MarkedItems:
         return found
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids of random items without a mark, which serve as wrong unchecked, (at most count,) int64."""
+        """Return ids of random unmarked items, which are used as wrong ones, (at most count,) int64."""
         count = min(count, self.catalog.n // RANDOM_SHARE)
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
         return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]

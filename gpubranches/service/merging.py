@@ -85,7 +85,8 @@ def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
 
 def _copy_sessions(connection: sqlite3.Connection, log: Path) -> None:
     """Insert the rows of a log. Raises ShardError if a session already exists."""
-    # A log in use has its last events in a second file; without that file it can be read without making one.
+    # If the log is in use, its last events are in a second file (WAL). Otherwise it can be read without making that
+    # file.
     how = "mode=ro" if log.with_name(f"{log.name}-wal").exists() else "immutable=1"
     with (
         sqlite_errors(log, _WHAT),

@@ -66,7 +66,7 @@ def look_for_pictures(
     """Return how many items have no picture where the catalog looks for it.
 
     whole: look at all items; otherwise at a random sample of up to 1,000, for at most `most_s` seconds. ask_stores:
-    whether the stores that the user has named are asked, too. Raises StoreError if a store does not answer.
+    whether to look into the stores that the user has named, too. Raises StoreError if a store does not answer.
     """
     source, n = catalog.picture_source, catalog.n
     rng = np.random.default_rng(0)

@@ -161,7 +161,7 @@ class Session(OldNames):
         return self._marked.negatives
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        """Return ids of random unmarked items, which are used as wrong ones, (at most count,) int64."""
         return self._marked.random_negatives(count)
 
     # The answer
@@ -209,7 +209,7 @@ class Session(OldNames):
         return self.find_all(RefineOptions(model, **options)).ranking
 
     def refine_again(self) -> Ranking:
-        """Find all with the marks there are now, and the options and cut of the last answer; return the ranking.
+        """Find all with the present marks, and the options and cut of the last answer; return the ranking.
 
         Raises UsageError before a find all.
         """
@@ -229,7 +229,7 @@ class Session(OldNames):
 
     @property
     def answer(self) -> Answer | None:
-        """The answer of the last find all under the marks there are now, see `Answer.with_marks`; None before one.
+        """The answer of the last find all with the present marks, see `Answer.with_marks`; None before one.
 
         `found` is the same answer under the marks of the find all.
         """
@@ -250,9 +250,9 @@ class Session(OldNames):
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranking of the last answer as it was found and is cut now, None before a find all.
+        """The ranking of the last answer with its present cut, None before a find all.
 
-        It is under the marks of the find all; `answer.current` honours those made since.
+        It uses the marks of the find all; `answer.current` also uses later ones.
         """
         return None if self.found is None else self.found.ranking
 
@@ -287,13 +287,13 @@ class Session(OldNames):
         self.found = None
 
     def recut(self, lean: float) -> Ranking:
-        """Cut the list of the last answer elsewhere, without training; return its ranking.
+        """Move the cut of the last answer, without training; return its ranking.
 
         lean: -1 cuts early, for precision, 0 where the model cuts, 1 late, for recall; rounded to hundredths. A larger
-        one never matches fewer items. With a second stage the cut moves by as much as the one of the largest expected
-        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 -
-        lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a find all,
-        for another lean, and if the list is too short and the codes have been replaced.
+        one never matches fewer items. With a second stage the cut moves by the distance between the cuts with the
+        largest expected F1 and F_beta, beta = 4^lean (`Completeness.shift`); by votes alone an item matches with more
+        than (1 - lean) / 2 of the votes, and the list is computed again if it is too short. Raises UsageError before a
+        find all, for another lean, and if the list is too short and the codes have been replaced.
         """
         lean, answer = check_lean(lean), self.last_found()
         if not answer.reaches(lean):
@@ -301,7 +301,7 @@ class Session(OldNames):
         self.found = answer.recut(lean, *self._present_marks(answer))
         return self.found.ranking
 
-    # What is known of it, and what to mark next
+    # Estimates, and what to mark next
 
     def audit(self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
@@ -325,7 +325,7 @@ class Session(OldNames):
     def estimate(self) -> Ranking:
         """Estimate precision, recall and tiers of the last answer with the newest marks; return its ranking.
 
-        Recall is that over the items that `where` lets in. Raises UsageError before a find all.
+        Recall refers to the items that `where` admits. Raises UsageError before a find all.
         """
         answer = self.last_found()
         self.found = answer.estimated(*self._present_marks(answer))
@@ -334,10 +334,10 @@ class Session(OldNames):
     def suggest(self, count: int = SUGGESTED) -> NDArray[np.int64]:
         """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
 
-        Mark them with origin "suggestion". Of a narrow idea they are the nearest to the cut, spread out in code space:
-        each is, among the 1.5 count nearest, the farthest from those before it. Of a broad idea they lie where its
-        border may be, some far below the cut; while it is open whether an idea is broad, a quarter of them does.
-        Raises UsageError before a find all.
+        Mark them with origin "suggestion". For a narrow idea they are near the cut and differ in their codes: of the
+        1.5 count items nearest to the cut, each is the one farthest from those before it. For a broad idea they are
+        where its border may be, some far below the cut. While it is undecided whether an idea is broad, up to a quarter
+        of them are chosen in this way. Raises UsageError before a find all.
         """
         _require_some(count)
         answer, marked = self.last_found(), np.fromiter(self.labels.current(), np.int64)
@@ -347,20 +347,20 @@ class Session(OldNames):
     def next(self, target_recall: float = TARGET, count: int = SUGGESTED, checks: int = CHECKS) -> Step:
         """Return what to mark next to find a share of all right items, or that the answer already holds that share.
 
-        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
-        where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
-        step is done. Then the answer surely holds the share of the right items that resemble the marks, and the cut may
-        have moved down for it (`recut`). Random items show whether others are missing, if at most `checks` of them
-        suffice; see `Step`. Raises UsageError before a find all, and for a target that is not between 0 and 1.
+        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again if
+        the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the step
+        is done. Then the answer surely holds the share of the right items that resemble the marks, and the cut may have
+        moved down for it (`recut`). Random items show whether others are missing, if at most `checks` of them suffice;
+        see `Step`. Raises UsageError before a find all, and for a target that is not between 0 and 1.
         """
         return next_step(self, target_recall, count, checks)
 
     def recall_alike(self, *, without: int = 0) -> Interval | None:
         """Return the recall of the present answer among items that resemble the marks, as `estimate` returns it of all.
 
-        Items marked since the find all are in the answer or left out of it as marked.
-        without: how many of the items that were audited since the find all are left out, the last ones; None is
-        returned if there are fewer. Raises UsageError before a find all.
+        Items that were marked after the find all are in the answer, or left out of it, by their marks. without: how
+        many of the items that were audited since the find all are left out, the last ones; None is returned if there
+        are fewer. Raises UsageError before a find all.
         """
         answer = self.last_found()
         return answer.recall_alike(*self._present_marks(answer), without)
@@ -399,7 +399,10 @@ class Session(OldNames):
         return self._marked.within(answer.options.where), self.labels.audited()
 
     def _round_before(self, options: RefineOptions) -> Matches | None:
-        """Return what the matches of a new find all are compared with. Asking the same again begins no new round."""
+        """Return the matches that a new find all is compared with.
+
+        A find all with the same marks begins no new round.
+        """
         last = self.found
         if last is None:
             return None

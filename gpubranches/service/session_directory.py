@@ -1,4 +1,4 @@
-"""The sessions over one catalog: created, listed, lent to threads, copied, deleted, packed and unpacked."""
+"""The operations on the sessions of a catalog: create, list, lend to threads, copy, delete, pack, unpack."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class SessionDirectory:
     def hand_over(self, text: str, before: str, session: str) -> None:
         """Copy the uploaded pictures that a query names from the session before to the one that begins with it.
 
-        A query that cannot be read names none; its search tells why.
+        A query that cannot be read names none; the search reports the reason.
         """
         try:
             terms = parse(text).terms

@@ -114,7 +114,7 @@ def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploa
     unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
     if unknown is not None:
         raise UsageError(
-            f"marks: expected ids below {session.catalog.next_id:,}, those this catalog has given, got {unknown}; "
+            f"marks: expected ids below {session.catalog.next_id:,}, which this catalog has used, got {unknown}; "
             "import the session where it was exported"
         )
     session.seed = packed["seed"]

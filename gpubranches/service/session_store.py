@@ -1,4 +1,4 @@
-"""The table of sessions: their names, and what each searched and found last, in the SQLite file of the marks."""
+"""The table of sessions in the SQLite file of the marks: names, and the last search and find all of each session."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SELECT l.session, coalesce(s.name, ''), coalesce(s.settings, '{}'), max(coalesce
 FROM latest l LEFT JOIN sessions s USING (session) LEFT JOIN events e ON e.seq = l.seq
 WHERE s.deleted_s IS NULL AND (l.seq IS NOT NULL OR s.name != '') ORDER BY 4 DESC
 """
-# The rule is that of `Labels`: of an action its last undo or redo holds, then of an item its last mark.
+# The rule is that of `Labels`: the last undo or redo of an action counts, then the last mark of an item.
 _COUNT = """
 WITH switched AS (
     SELECT coalesce(u.action, t.action) AS action, u.action IS NULL AS undone, max(t.seq)
@@ -134,7 +134,7 @@ class Record:
 
     @property
     def query(self) -> str:
-        """The last query as one types it, "" if there was none."""
+        """The last query as typed, "" if there was none."""
         asked = dict(parse_qsl(urlsplit(self.path).query))
         return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
 

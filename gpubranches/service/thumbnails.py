@@ -73,7 +73,7 @@ class Thumbnails:
             part.replace(file)
             self._shrink(file.parent)
         except OSError as error:
-            _log.warning("thumbnails are kept in memory alone: %s", error)
+            _log.warning("thumbnails are cached in memory only: %s", error)
             self._folder = None
             with suppress(OSError):
                 part.unlink()
@@ -119,8 +119,8 @@ def small_jpeg(image: Image.Image, size: int) -> bytes:
 def version(picture: Picture | None) -> str:
     """Return a name for the content of a picture: from the path, time and size of its file, and its position in it.
 
-    "" if there is no file. A store is not asked: the id of the item, which is another one after its content has changed
-    and was synced, stands for time and size.
+    "" if there is no file. No request is sent to a store: the id of the item is used in place of time and size, because
+    a sync gives changed content a new id.
     """
     if picture is None:
         return ""

@@ -94,8 +94,8 @@ class SearchResult:
 class SinceFound:
     """Changes by marks since a find all.
 
-    total: how many items match now; joined, left: how many of them did not then, and how many do no more; new_marks:
-    how many marks the model has not learnt from.
+    total: how many items match now; joined: how many of them did not match then; left: how many no longer match;
+    new_marks: how many marks the model has not learnt from.
     """
 
     total: int
@@ -109,8 +109,8 @@ class SessionState:
     """A session in the state of one request.
 
     record: its name and settings; seed: of its learners; marks: item id -> +1 or -1, deleted items included; positive,
-    negative: how many items of the catalog are marked right and wrong; checked: how many marks an audit asked for;
-    version: of the log of marks; answer: of the last find all under these marks, None if there is none.
+    negative: how many items of the catalog are marked right and wrong; checked: how many marks are on items of an
+    audit; version: of the log of marks; answer: of the last find all under these marks, None if there is none.
     """
 
     record: Record
@@ -179,8 +179,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms; meant:
-    the known name that was searched for, in place of the typed text shown_for; both "" where that is known.
+    (m,) float32; inside: how many items the catalog has, or the filter admits; source: what answered; took_ms; meant:
+    the known name that was searched for instead of the typed text shown_for; both "" if the text is known.
     """
 
     state: SessionState

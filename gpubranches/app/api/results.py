@@ -114,10 +114,10 @@ def zip_estimate(session: str, tier: str) -> dict[str, Any]:
 
 @operation("GET", "/sessions/{session}/map", query={"points": _POINTS}, answer=_MAP)
 def answer_map(session: str, points: int) -> dict[str, Any]:
-    """Return the answer and its surroundings as points in the plane: items that look alike lie near each other.
+    """Return the answer and other items as points in the plane: items that look alike are close together.
 
-    Of matches and of the rest of the catalog an even sample is drawn, of what does not match the best ranked ones. All
-    marked items are there.
+    The points are an even sample of the matches, an even sample of the rest of the catalog, the best ranked items that
+    do not match, and all marked items.
     """
     return service().answer_map(session, points).to_json()
 

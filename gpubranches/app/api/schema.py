@@ -107,7 +107,9 @@ def _text(schema: Schema, value: str, name: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: expected a text of whole characters, got half of one at {error.start}") from error
+        raise UsageError(
+            f"{name}: expected a text of whole characters, got half of a character at {error.start}"
+        ) from error
     within = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
     formed = "pattern" not in schema or re.search(schema["pattern"], value) is not None
     if not within or not formed or value not in schema.get("enum", (value,)):

@@ -160,7 +160,7 @@ def columns() -> dict[str, Any]:
 
 @operation("GET", "/count", query={"where": WHERE}, answer=_COUNT)
 def count(where: str = "") -> dict[str, Any]:
-    """Return how many items a condition lets in."""
+    """Return how many items meet a condition."""
     return {"count": service().count(where), "of": service().catalog.n}
 
 

@@ -375,7 +375,7 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
 
 
 def _number(token: str) -> int | float | Decimal:
-    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 equals .1 in a column of float32, too."""
+    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 also equals .1 in a column of float32."""
     if re.fullmatch(r"[+-]?\d{1,38}", token):
         return int(token)
     return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)

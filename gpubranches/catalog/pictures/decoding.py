@@ -123,11 +123,11 @@ def decoded_file(
 ) -> Iterator[Image.Image]:
     """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
-    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: a
-    sufficient length of the longer side in pixels; a large JPEG is then decoded faster at a smaller size. Until the
-    block ends, the picture and one copy of it count in the memory budget that all threads share; a thread waits until
-    enough of it is free. formats: some of `FORMATS`. Raises DataError with a short reason and `name` for an empty,
-    broken, truncated or too large file, for another format, and for one whose package is missing.
+    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: the length
+    in pixels that the longer side needs at least; a large JPEG is then decoded at a smaller size, which is faster.
+    Until the block ends, the picture and one copy of it count in the memory budget that all threads share; a thread
+    waits until enough of it is free. formats: some of `FORMATS`. Raises DataError with a short reason and `name` for an
+    empty, broken, truncated or too large file, for another format, and for one whose package is missing.
     """
     with ExitStack() as held:
         try:
@@ -135,7 +135,7 @@ def decoded_file(
                 warnings.simplefilter("ignore")  # unusual but harmless metadata; the size is checked below
                 kind = _require_format(file, name, formats)
                 _hold_file(file, name, kind, held)
-                if kind == "JXL":  # its decoder decodes when the file is opened
+                if kind == "JXL":  # the decoder of JPEG XL decodes the file when it is opened
                     _hold_jxl(file, name, max_pixels, held)
                 with Image.open(file, formats=(kind,)) as image:
                     _require_size(image.size, name, max_pixels)
@@ -192,7 +192,7 @@ def _orientation(image: Image.Image) -> int:
 def _require_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if max(size) > MAX_SIDE:
-        raise DataError(f"{name}: {width} x {height} has a side over {MAX_SIDE:,} pixels")
+        raise DataError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels")
     if width * height > max_pixels:
         raise DataError(f"{name}: {width} x {height} is over {max_pixels:,} pixels")
 

@@ -37,7 +37,7 @@ class FoundPictures:
     of_systems: list[str] = field(default_factory=list)
 
     def add(self, name: str, target: str, also: Collection[str], unnamed: bool = False) -> None:
-        """Add a file. also: other endings that are asked for; unnamed: whether it is a picture without an ending."""
+        """Add a file. also: other endings that are requested; unnamed: whether it is a picture without an ending."""
         if not (name.lower().endswith(ENDINGS) or unnamed) and ending_of(name) not in also:
             self.other_files[ending_of(name) or "without ending"] += 1
         elif undecodable([ending_of(name)]):

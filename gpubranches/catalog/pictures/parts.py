@@ -119,7 +119,7 @@ def _read_row(path: Path | str, row: int) -> bytes:
 
 
 class _Recent:
-    """The pictures read last from Parquet files, at most `limit_bytes`: a page asks for the size, then the picture."""
+    """The pictures read last from Parquet files, at most `limit_bytes`: a page needs the size, then the picture."""
 
     def __init__(self, limit_bytes: int):
         self._limit_bytes, self._bytes, self._lock = limit_bytes, 0, threading.Lock()

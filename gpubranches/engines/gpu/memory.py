@@ -61,7 +61,7 @@ class MemoryPlan:
         rows, positions = sum(s.n for s in segments), sum(s.tiles for s in every) * TILE
         if positions > MOST_POSITIONS:
             raise UsageError(
-                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; take the cpu backend, or "
+                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; use the cpu backend, or "
                 "split the catalog"
             )
         parts = {"codes": sum(s.tiles for s in segments) * TILE * catalog.d}
@@ -93,7 +93,7 @@ class MemoryPlan:
         if self.needed > self.free:
             raise DeviceMemoryError(
                 f"expected {self.needed:,} bytes of free device memory for {', '.join(self.parts)}, got {self.free:,} "
-                f"of {self.total:,}; close what else uses the card, or take the cpu backend"
+                f"of {self.total:,}; end other programs that use the card, or use the cpu backend"
             )
         return self
 

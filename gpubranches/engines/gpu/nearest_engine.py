@@ -18,7 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 class FirstNeighbors:
-    """The choice of the engine, and the faiss object after its first use. For the worker's thread, except `engine`.
+    """The choice of the engine, and the faiss object after its first use.
+
+    All methods but `engine` must be called in the worker's thread.
 
     requested: "faiss", "kernel", or "auto", for which the measured times decide. If faiss fails, "auto" logs it
     once and uses the kernels from then on, "faiss" raises.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.core.tie_order import best_first
 
 FIRST = 100
-"""True neighbours a query has, and answers that are looked at."""
+"""The number of true neighbours of a query, and of the answers that are compared with them."""
 _CHUNK = 64
 
 
@@ -55,7 +55,7 @@ def nearest_distances(queries: NDArray[np.float32], base: NDArray[np.float32]) -
 def code_entropy(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the entropy of the values of each dim, (d,) float64, in bits; codes: (n, d) uint8.
 
-    By the shares of the values seen, which for few rows is below the truth: at most log2(n).
+    It is estimated from the shares of the values in n rows, so it is at most log2(n) and too low for few rows.
     """
     shares = _counts(codes) / len(codes)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)

@@ -51,7 +51,7 @@ class CodesReport:
         yield self._codecs()
 
     def introduction(self) -> str:
-        """Return in a few lines what was measured and how."""
+        """Return a few lines about what was measured and how."""
         task = self.task
         texts = f"{len(task.names):,} texts" if task.texts is not None else "no texts, for there is no embedder"
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
@@ -143,7 +143,7 @@ class CodesReport:
 
 
 def _answers(compared: Comparison, place: int) -> Section:
-    """Return the results of marks on each head's codes, and their differences from those on the last head's codes."""
+    """Return what marks find on each head's codes, and the differences from the last head."""
     reference = list(compared.values)[-1].split(" ")[0]
     rows: list[tuple[str, ...]] = []
     for name in compared.values:

@@ -102,8 +102,8 @@ def make_search_task(
     """Return the task of a catalog.
 
     Text queries are the names of the embedder's vocabulary, if it is one, else those of the concepts that have a text;
-    at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are asked
-    for nowhere. Without an embedder of texts there are image queries only. Raises UsageError for a catalog without
+    at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are never
+    used as queries. Without an embedder of texts there are image queries only. Raises UsageError for a catalog without
     embeddings, of fewer than 120 items, and if no name is left.
     """
     signs = catalog.signs

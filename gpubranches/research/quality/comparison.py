@@ -198,7 +198,7 @@ def measured(
     """Return the measures of an answer; right: the truth, good and bad: marked right and wrong, all (n,) bool.
 
     f1, precision and recall are of the returned set over all items; marked items count as marked; unmarked: F1 over
-    unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, known to an oracle only;
+    unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, which only an oracle knows;
     average_precision: of the ranking, over unmarked items, those without a score last by id. Measures over unmarked
     items are left out if no unmarked item is right.
     """

@@ -25,13 +25,13 @@ def precision_recall(returned: Flags, right: Flags) -> tuple[float, float]:
 def best_f1(scores: NDArray[np.floating], right: Flags) -> float:
     """Return the largest F1 over all cuts of a ranking, which only an oracle knows.
 
-    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. right: (n,) bool.
+    scores: (n,), higher first, -inf never returned; a cut does not separate equal scores. right: (n,) bool.
     """
     return float(_by_cut(scores, right)[1].max(initial=0.0))
 
 
 def best_cut(scores: NDArray[np.floating], right: Flags) -> float:
-    """Return the score from which on all is returned by the cut of `best_f1`, inf where nothing can be."""
+    """Return the score from which items are returned by the cut of `best_f1`, inf if there are none."""
     cuts, values = _by_cut(scores, right)
     return float(cuts[values.argmax()]) if len(cuts) else np.inf
 

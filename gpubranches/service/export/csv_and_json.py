@@ -70,8 +70,8 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
 def safe_cell(value: Any) -> Any:
     """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
 
-    A part of a text gets one, too, if it would begin a cell under another separator than the comma. Spreadsheets use
-    others in some countries, and then quotes do not keep the text in one cell.
+    A part of a text gets one, too, if it would begin a cell under another separator than the comma. In some countries
+    spreadsheets use another separator, and then quotes do not keep the text in one cell.
     """
     text = json.dumps(value) if isinstance(value, list | dict) else value
     return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text

@@ -34,8 +34,8 @@ BoxWriter = Callable[[Boxes, int], bytes]
 class Format(Generic[Written]):
     """A format.
 
-    ending: of its files, without the first dot; write: makes a file; folder: a function that fills a folder instead of
-    a file, or None; column: a column of the catalog that the format needs, or "".
+    ending: of its files, without the first dot; write: returns a generator of a file's bytes; folder: a function that
+    fills a folder instead, or None; column: a column of the catalog that the format needs, or "".
     """
 
     ending: str

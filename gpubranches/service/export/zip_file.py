@@ -97,7 +97,7 @@ def _zip(table: ItemTable) -> Generator[bytes, None, int]:
                     written += 1
                 except (OSError, DataError, StoreError) as error:
                     reason = getattr(error, "strerror", None) or error
-                    left_out.append(_told(item, f"it is incomplete here, reading it failed: {reason}"))
+                    left_out.append(_told(item, f"the copy is incomplete, because reading failed: {reason}"))
             yield out.take()
         if left_out:
             archive.writestr(zipfile.ZipInfo(LEFT_OUT), "".join(left_out))

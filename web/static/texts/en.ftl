@@ -61,7 +61,7 @@ by-picture = Search by a picture
     .title = Search by a picture: choose, paste or drop one
     .file = A picture to search by
     .drop = Drop the picture to search by it
-picture-unread = The model of this catalog reads no pictures, so you cannot search by one.
+picture-unread = The model of this catalog does not read pictures, so you cannot search by one.
 picture-unsent = The server did not answer, so the picture was not sent.
 picture-not = { $file } is no picture. Choose a JPEG, PNG, WebP or GIF.
 picture-not-dropped = That was no picture. Drop a JPEG, PNG, WebP or GIF.
@@ -125,7 +125,7 @@ pictures-missing =
         [1] Of { $looked } pictures looked for, 1 is missing. Name their folder by serve --pictures, or by relocate.
        *[other] Of { $looked } pictures looked for, { $missing } are missing. Name their folder by serve --pictures, or by relocate.
     }
-pictures-unread = The pictures in { $store } are not read, because the server was not told to: start it with --pictures { $store }.
+pictures-unread = The pictures in { $store } are only read if you start the server with --pictures { $store }.
 intro = How it works
 intro-look = Look
     .words = Search for what you want, or start from a random picture below.
@@ -271,7 +271,7 @@ suggest = Suggest { $count }
     .title = Show what to mark next: marks on these items help most (s)
 suggest-note = The model is least sure about these items, so marks on them help it most.
 check = Check { $count }
-    .title = Show random items: your marks on them tell how good the answer is (k)
+    .title = Show random items: your marks on them show how good the answer is (k)
 find-target = Find { NUMBER($target, style: "percent") }
     .title = Show items to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all right items are known to be found (t)
 find-all = Find all
@@ -292,7 +292,7 @@ awaited = { $what ->
     [refine] Find all waits for the server
    *[other] The request waits for the server
 }
-audit-note = These are random items. Mark as many as you like right or wrong: this tells how good the answer is.
+audit-note = These are random items. Mark as many as you like right or wrong: this shows how good the answer is.
 review-heading = { $count } to review
 review-note = These are not marked yet. The least sure come first.
 step =
@@ -336,7 +336,7 @@ model-use = { $model ->
 }
 wrong-items = Wrong items
 random-negatives = Drawn at random
-    .title = Random items that nobody checked; the model takes them as wrong
+    .title = Random items that nobody checked; the model uses them as wrong items
 negative-weight = Weight of a marked one
     .title = How many random items one item marked wrong counts for, in the comparison in full detail
 
@@ -420,7 +420,7 @@ in-numbers = In numbers
     .filtered = { $intervals } of what the filter lets in.
     .whole = { $intervals } of the whole catalog.
     .meaning = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten.
-    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others: nothing is checked yet.
+    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others, because no items were checked yet.
 precision =
     { $middle ->
         [unknown] precision between { NUMBER($low, style: "percent") } and { NUMBER($high, style: "percent") }
@@ -658,7 +658,7 @@ map-drawn = The map shows { $matches } of { $of } matches and { $below } of { $r
         [0] .
        *[other] , and { $rest } of { $others } others at random.
     }
-map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
+map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer show the same items as lists.
 map-listed =
     { $count ->
         [one] 1 item of the selection
