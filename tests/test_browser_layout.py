@@ -7,7 +7,8 @@ from browsing import SCREENSHOTS, find_teapots, needs_chromium, shown, stored, w
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 
-WIDTHS = [320, 390, 480, 640, 737, 768, 900, 1024, 1120, 1217, 1280, 1345]
+WIDTHS = [320, 390, 480, 640, 737, 768, 900, 1024, 1120, 1217, 1280, 1345, 1366, 1440, 1700]
+LONG_NAME = "A very long name of a session that somebody chose, "
 
 FAULTS = """() => {
     const width = document.documentElement.clientWidth;
@@ -87,6 +88,10 @@ def mark_all(page, count):
 @pytest.mark.parametrize("language", ["en-GB", "de-DE"])
 def test_nothing_overlaps_and_nothing_is_cut_at_any_width_in_any_state(page_in, labels, language):
     page = page_in(language)
+    page.goto("/sessions")
+    page.fill("#sessions .current .name input", 3 * LONG_NAME)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#said:has-text('{LONG_NAME.strip()}')", state="attached")
     page.goto("/")
     faults = {"home": faults_by_width(page, f"home-{language}")}
     find_teapots(page, labels)

@@ -242,7 +242,8 @@ class CatalogService:
     def require_picture_reader(self) -> Embedder:
         """Return the embedder. Raises UsageError if there is none, or none that reads pictures."""
         if self.embedder is None or not self.embedder.reads_images:
-            raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
+            refused = UsageError("the model of this catalog reads no pictures; search by a text or an item")
+            raise refused.because("picture-unread")
         return self.embedder
 
     def uploaded(self, session: str, name: str) -> Upload:

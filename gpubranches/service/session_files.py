@@ -114,7 +114,7 @@ def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploa
         raise UsageError(
             f"marks: expected ids below {session.catalog.next_id:,}, those this catalog has given, got {unknown}; "
             "import the session where it was exported"
-        )
+        ).because("session-file-elsewhere")
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     with store.database.writing():

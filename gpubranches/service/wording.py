@@ -175,12 +175,15 @@ def query_in_words(texts: Texts, query: str | int) -> str:
     return texts("like-item", id=str(query))
 
 
-def session_title(texts: Texts, name: str, asked: str) -> str:
-    """Return the title of a session: its name, else its first query `asked`, else ""."""
+def session_title(texts: Texts, name: str, asked: str, number: int) -> str:
+    """Return the title of a session: its name, else its first query `asked` with its number from 2 on, else ""."""
+    if name or not asked:
+        return name
     try:
-        return name or (query_in_words(texts, asked) if asked else "")
+        title = query_in_words(texts, asked)
     except UsageError:  # a first query that came with a file
-        return asked
+        title = asked
+    return title if number == 1 else f"{title} ({number})"
 
 
 def _is_unknown(share: Interval) -> bool:
