@@ -753,6 +753,10 @@ def test_the_heading_says_how_many_match_and_a_line_how_complete_that_is():
     assert completeness_in_words(EN, complete) == (
         "about 27 of the 30 are right (between 24 and 29), and hardly any are missing (at most 3)"
     )
+    maybe_complete = replace(ranking, total=30, recall=(0.7, 0.99, 1))
+    assert completeness_in_words(EN, maybe_complete) == (
+        "about 27 of the 30 are right (between 24 and 29), and between 0 and 12 are missing"
+    )
     rounded_up = replace(ranking, total=118, precision=(0.9, 0.99, 1), recall=(0.9, 0.99, 1))
     assert completeness_in_words(EN, rounded_up) == (
         "nearly all of the 118 are right (at least 100), and about 1 more is missing (at most 13)"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_WIDTH = 0.5
 """If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
+HARDLY_ANY, HARDLY_ANY_SHARE = 3, 0.1
+"""Where most likely nothing is missing: at most so many items, or so large a share of the right ones, are "hardly any"."""
 _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
@@ -90,10 +92,11 @@ def completeness_in_words(texts: Texts, ranking: Ranking, checked: bool = False)
     if _is_unknown(ranking.recall) or _is_unknown(ranking.precision):
         return texts("missing-unknown", found=found, checked=str(checked))
     most, missing, least = (right / max(share, 1e-6) - right for share in ranking.recall)
+    none_likely: int | str = 0 if most <= max(HARDLY_ANY, HARDLY_ANY_SHARE * right) else "few"
     return texts(
         "missing",
         found=found,
-        missing=0 if missing < 0.5 else max(_two_digits(missing), 1),
+        missing=none_likely if missing < 0.5 else max(_two_digits(missing), 1),
         low=_two_digits(least, math.floor),
         high=_two_digits(most, math.ceil),
     )

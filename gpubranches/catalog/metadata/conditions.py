@@ -266,7 +266,8 @@ class _Parser:
         elif kind == "word" and token.lower() == "null":
             raise self.error("not-null")
         else:
-            raise self.error("value")
+            wrong = self.error("value")
+            raise wrong.because("filter-unquoted", got=token[:40]) if kind == "word" else wrong
         self._next()
         return value
 

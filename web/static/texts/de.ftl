@@ -135,7 +135,7 @@ filter = Filter
 filter-label = Nur Bilder mit
 filter-apply = Anwenden
 filter-none = Kein Filter
-filter-columns = Spalten und ihre häufigsten Werte. Mehrere Werte derselben Spalte erweitern den Filter, Werte einer anderen Spalte engen ihn ein
+filter-columns = Spalten und ihre häufigsten Werte. Mehrere Werte derselben Spalte erweitern den Filter, Werte einer anderen Spalte engen ihn ein.
 filter-on = Filter: nur Bilder mit
 filter-remove = Filter entfernen
 filter-count = { $count } von { $total } Bildern
@@ -170,6 +170,7 @@ filter-column =
         [True] Ist { $near } gemeint?
        *[other] Es gibt: { $columns }.
     }
+filter-unquoted = Text in Anführungszeichen schreiben, etwa '{ $got }'.
 filter-null-only = Bei { $name } lässt sich nur IS NULL und IS NOT NULL prüfen.
 filter-like = LIKE ist für Spalten mit Text, und { $name } ist keine. Mit = oder < vergleichen.
 filter-boolean = { $name } ist wahr oder falsch. Mit = oder != vergleichen.
@@ -392,7 +393,7 @@ step =
         [alike] Von den Bildern, die den Markierungen ähneln: { $known }, in neun von zehn Fällen. Vielleicht gibt es weitere richtige. Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
         [exhausted] Es gibt nichts mehr zu markieren. Von den richtigen Bildern: { $known }.
         [check] Von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
-       *[mark] Ohne diese Bilder gerechnet, von denen, die den Markierungen ähneln: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Von den Bildern, die den Markierungen ähneln: { $known }, ohne diese hier gerechnet. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
     }
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
@@ -504,6 +505,7 @@ missing =
     { $missing ->
         [0] { $found }, und kaum welche fehlen (höchstens { $high })
         [1] { $found }, und etwa 1 fehlt noch (höchstens { $high })
+        [few] { $found }, und zwischen 0 und { $high } fehlen
        *[other] { $found }, und etwa { $missing } fehlen noch (zwischen { $low } und { $high })
     }
 share-found =

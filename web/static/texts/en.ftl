@@ -134,7 +134,7 @@ filter = Filter
 filter-label = Only items with
 filter-apply = Apply
 filter-none = No filter
-filter-columns = Columns and their most frequent values. Several values of one column widen the filter; values of another column narrow it
+filter-columns = Columns and their most frequent values. Several values of one column widen the filter; values of another column narrow it.
 filter-on = Filter: only items with
 filter-remove = Remove the filter
 filter-count = { $count } of { $total } items
@@ -169,6 +169,7 @@ filter-column =
         [True] Is it { $near }?
        *[other] There are: { $columns }.
     }
+filter-unquoted = Write text in quotes, such as '{ $got }'.
 filter-null-only = Of { $name }, only IS NULL and IS NOT NULL can be tested.
 filter-like = LIKE is for columns of text, and { $name } is none. Compare it with = or <.
 filter-boolean = { $name } is true or false. Compare it with = or !=.
@@ -377,7 +378,7 @@ step =
         [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
         [exhausted] Nothing is left to mark. Of the right items { $known }.
         [check] Of what resembles your marks { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
-       *[mark] Not counting these: of what resembles your marks, { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] Of what resembles your marks, { $known }, without counting these. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
@@ -488,6 +489,7 @@ missing =
     { $missing ->
         [0] { $found }, and hardly any are missing (at most { $high })
         [1] { $found }, and about 1 more is missing (at most { $high })
+        [few] { $found }, and between 0 and { $high } are missing
        *[other] { $found }, and about { $missing } more are missing (between { $low } and { $high })
     }
 share-found =
