@@ -29,7 +29,7 @@ class GpuBranchesError(Exception):
     retry_after_s: int | None = None
     """Whole seconds after which the same call may succeed, or None if unknown."""
     reason = ""
-    """The key of the page's text about this error (web/static/texts), "" where the page shows the text of its status."""
+    """The key of the page's text about this error, "" where the page shows the text of its status."""
     values: dict[str, str | int | float]
     """What that text names."""
 

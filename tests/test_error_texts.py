@@ -7,7 +7,6 @@ from html import unescape
 import numpy as np
 import pytest
 from serving import *  # noqa: F403
-from serving import picture
 from test_texts import WORD, english_in
 from werkzeug.exceptions import default_exceptions
 
@@ -87,7 +86,6 @@ def file(content):
 
 def requests_of_users(client):
     """Yield what a user can be refused: the name of the case, and the response."""
-    session = client.get("/search", query_string={"q": "teapot"}, headers=GERMAN).request.path
     get = lambda path: client.get(path, headers=GERMAN)  # noqa: E731
     post = lambda path, **sent: client.post(path, headers=GERMAN, **sent)  # noqa: E731
     yield "nothing found", get("/suggest")

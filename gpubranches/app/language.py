@@ -60,7 +60,7 @@ def t(key: str, /, **values: Value) -> str:
 
 
 class Told(NamedTuple):
-    """An error for people. text: in the language of the request; detail: what more there is to say in English, or ""."""
+    """An error for people. text: in the language of the request; detail: its English message, or ""."""
 
     text: str
     detail: str = ""

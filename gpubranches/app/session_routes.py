@@ -49,7 +49,9 @@ def unpack() -> Response:
     try:
         return _go(_sessions().unpack(sent.read()))
     except UsageError as error:
-        raise error if error.reason else error.because("session-file-wrong")
+        if not error.reason:
+            error.because("session-file-wrong")
+        raise
 
 
 @routes.post("/sessions/<name>/open")

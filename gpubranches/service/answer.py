@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gpubranches.engines import Backend
 
 PARTS = ("all", *TIERS, "below", "right", "new", "gone")
-"""Lists of an answer: the matches, by tier, items just below the cut, those marked right, changes since the last round."""
+"""Lists of an answer: matches, matches by tier, items just below the cut, items marked right, changes since a round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
 

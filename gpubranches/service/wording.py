@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNKNOWN_WIDTH = 0.5
 """If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
 HARDLY_ANY, HARDLY_ANY_SHARE = 3, 0.1
-"""Where most likely nothing is missing: at most so many items, or so large a share of the right ones, are "hardly any"."""
+"""So many items, or so large a share of the right ones, are "hardly any" where most likely none is missing."""
 _NAME_LENGTH = 60
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
