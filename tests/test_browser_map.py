@@ -308,7 +308,7 @@ def test_by_touch_a_lasso_selects_and_marks_and_two_fingers_still_zoom(chromium,
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.tap("[data-map-mark='-1']")
     stored(phone)
-    phone.goto(f"/like?id={item}")
+    phone.goto(f"/like?id={item}&session={found}")
     assert marks_of(phone, [item]) == [-1]
     open_map(phone, found)
     phone.tap("[data-tool=lasso]")

@@ -63,7 +63,7 @@ def test_only_what_was_marked_right_is_listed_and_exported(page, labels, tmp_pat
     page.click("#tab-right")
     page.wait_for_selector("#tab-right[aria-current]")
     assert page.inner_text("#heading") == f"{right} marked right"
-    page.wait_for_selector(".pick:focus")
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("x")
     page.wait_for_function(f"() => document.querySelector('#tab-right b').textContent === '{right - 1}'")
     page.keyboard.press("e")
@@ -79,7 +79,11 @@ def test_a_mark_that_is_stored_late_leaves_what_was_told_since(page):
     page.goto("/search?q=teapot")
     page.keyboard.press("ArrowDown")
     held = []
-    page.route("**/mark", held.append)
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/mark", hold)
     page.keyboard.press("a")
     wait_for_counts(page, 1, 0)
     page.keyboard.press("e")  # opens nothing before an answer

@@ -43,7 +43,7 @@ def words_in(text):
 def words_of(language):
     """Return the words of the texts of a language; keys, selectors and values are left out."""
     texts = (TEXTS / f"{language}.ftl").read_text("utf-8")
-    for other in (r"^#.*$", r"^\s*[\w-]+ =|^\s+\.[\w-]+ =", r"^\s*\*?\[[^\]]*\]", r"\{[^{}]*?(\}|->)", r"<[^>]*>"):
+    for other in (r"^#.*$", r"^\s*[\w-]+ =|^\s+\.[\w-]+ =", r"^\s*\*?\[[^\]]*\]", r"\{[^{}]*?(\}|->)", r"</?\w+>"):
         texts = re.sub(other, " ", texts, flags=re.MULTILINE)
     return words_in(texts)
 
