@@ -114,12 +114,14 @@ function warn(text) {
 
 const press = (element) => element?.click();
 
+let hint = 0; // the toast that tells where a key works
+
 // Presses a button of the matches; where it is missing, tells where it is.
 function pressThere(selector) {
   const answered = $("#steps").dataset.answered !== undefined;
   if ($(selector)) $(selector).click();
-  else if (answered) toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
-  else toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
+  else if (answered) hint = toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
+  else hint = toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
 }
 
 function focusSearch() {
@@ -330,7 +332,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
   map.setUp();
-  if (fresh) place.arrive();
+  if (fresh) place.arrive(), toast.hide(hint);
   if (fresh) search.setUp(), steps.newMarks($("#grid").dataset.newMarks), steps.update();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });

@@ -378,7 +378,7 @@ step =
         [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
         [exhausted] Nothing is left to mark. Of the right items { $known }.
         [check] Of what resembles your marks { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
-       *[mark] Of what resembles your marks, { $known }, without counting these. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] Of what resembles your marks, { $known } (these do not count yet). Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
