@@ -822,7 +822,7 @@ def test_what_to_mark_is_shown_until_the_target_is_reached(app, client, labels):
             break
         assert page.headers["HX-Push-Url"] == f"/{kind}"
         assert re.search(
-            r"Of what resembles your marks, (at least \d+% are|it is not known yet how many are) found \(these do not count yet",
+            r"Of what resembles your marks, (at least \d+% are|it is not known yet how many are) found \(these do not",
             page.text,
         )
         origin = re.search(r'data-origin="(\w+)"', page.text)[1]

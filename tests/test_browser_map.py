@@ -291,6 +291,7 @@ def test_by_touch_a_lasso_selects_and_marks_and_two_fingers_still_zoom(chromium,
     )
     phone = watched(context)
     points = open_map(phone, found)
+    assert phone.locator("#map-help").is_hidden()  # it tells of keys
     phone.tap("[data-tool=lasso]")
     touch = phone.context.new_cdp_session(phone)
 
