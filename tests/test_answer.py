@@ -35,7 +35,7 @@ def test_tiers_part_what_matches_and_follow_the_score(seed, lean, gap, marked_si
     marks = {**made_with, **dict.fromkeys(right.tolist(), 1), **dict.fromkeys(wrong.tolist(), -1)}
     answer = answer.recut(lean, marks, {})
     parts = {name: part.ids for name, part in answer.parts.items()}
-    assert tuple(parts) == PARTS[:5]
+    assert tuple(parts) == PARTS[:6]
     assert sorted(np.concatenate([parts[name] for name in TIERS])) == sorted(parts["all"])
     assert len(parts["all"]) == answer.ranking.total
     assert np.isin([*made_with], parts["sure"]).all()
