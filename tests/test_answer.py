@@ -78,7 +78,7 @@ def test_votes_have_no_tiers():
     audited = dict.fromkeys(completeness.drawn.ids.tolist(), -1)
     answer = Answer(None, completeness.ranking, completeness).estimated({**marks, **audited}, audited)
     assert answer.ranking.precision is not None
-    assert tuple(answer.parts) == ("all", "below")
+    assert tuple(answer.parts) == ("all", "below", "right")
     with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; tiers need a second stage and 4"):
         answer.part("sure")
 
