@@ -82,7 +82,7 @@ def told(error: Exception) -> Told:
             return Told(t("error.status", status=status))
     else:
         return Told(t("error.failed"))
-    return Told(sentence(message)) if texts().language == FALLBACK else Told(t("error.status", status=status), message)
+    return Told(message) if texts().language == FALLBACK else Told(t("error.status", status=status), message)
 
 
 def t_html(key: str, /, **values: Value) -> Markup:
