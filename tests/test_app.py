@@ -343,7 +343,8 @@ def test_the_tabs_count_and_list_the_parts_of_the_answer(client, labels):
     assert tabs(wide)[1] == ["Borderline"]
     assert len(listed(client, "borderline")) == tabs(wide)[0]["Borderline"] >= sizes["Borderline"]
     assert tabs(wide)[0]["Likely"] >= sizes["Likely"]
-    assert list(tabs(post(client, "/refine", model="ensemble"))[0]) == ["All", "Just below", "Marked right", "New", "Gone"]
+    by_votes = tabs(post(client, "/refine", model="ensemble"))[0]
+    assert list(by_votes) == ["All", "Just below", "Marked right", "New", "Gone"]
     refused = client.get("/matches?tier=sure", headers=HX)
     assert (refused.status_code, "tiers need a second stage" in message(refused)) == (422, True)
 
