@@ -578,7 +578,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     stored(page)
     search(page, "violin", keep=True)
     page.click("#to-sessions")
-    assert page.input_value("li.current input") == "teapot"
+    assert page.input_value("li.current input").startswith("teapot")
     assert page.inner_text("li.current .now") == "Last searched violin"  # in quotes
     page.fill("li.current input", "Teapots")
     page.keyboard.press("Enter")

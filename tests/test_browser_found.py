@@ -56,7 +56,7 @@ def test_two_rounds_by_tabs_and_a_restart_amid_them(page, server, folder):
     page.wait_for_url("**/matches?*")
     page.wait_for_selector(".pick:focus")
     first = counts(page)
-    assert list(first) == ["All", "Sure", "Likely", "Borderline", "Just below"]
+    assert list(first) == ["All", "Sure", "Likely", "Borderline", "Just below", "Marked right"]
     assert page.inner_text("#heading") == f"{first['All']} match"
 
     open_tab(page, "below", by="Tab")

@@ -15,6 +15,7 @@ from clusters import write_world
 from forking import forked
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from test_texts import english_in
 
 from gpubranches import Catalog
 from gpubranches.catalog import reader
@@ -38,6 +39,7 @@ from gpubranches.catalog.metadata.tables import json_rows
 from gpubranches.catalog.metadata_table import MetadataTable, _database
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
+from gpubranches.service.texts import texts_in
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},
@@ -145,6 +147,9 @@ def test_what_is_no_condition_is_told_where_and_why(table, condition, part):
     with pytest.raises(UsageError, match=re.escape(part)) as raised:
         table.select(condition)
     assert str(raised.value).startswith("where: ")
+    german = texts_in("de")(raised.value.reason, **raised.value.values)
+    assert german.endswith((".", "?"))
+    assert english_in(re.sub(r"Spalte \S+|Es gibt: .*|Ist .* gemeint|dort steht .*", "", german)) == []
 
 
 @given(text=st.text("nt=<>'\"() ,.%1eE+-;ANDORLIKEnullin_", max_size=30))

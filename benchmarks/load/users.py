@@ -43,7 +43,7 @@ class Reply:
     @property
     def is_forgotten(self) -> bool:
         """Whether the session has no answer any more, because the server dropped it to free memory."""
-        return self.status == 422 and _FORGOTTEN in self.content
+        return self.status == 422 and _FORGOTTEN in self.content.lower()
 
     @property
     def is_deleted(self) -> bool:

@@ -90,6 +90,7 @@ class TrainingSlots:
     def slot(self) -> Iterator[None]:
         """Hold a slot. Raises TooManyError if the queue is full, or after a wait of `wait_s` seconds."""
         busy = TooManyError(f"too many others find all just now; try again in {_RETRY_S} s", _RETRY_S)
+        busy.because("busy-others", seconds=_RETRY_S)
         if not self._admitted.acquire(blocking=False):
             raise busy
         try:
@@ -122,7 +123,7 @@ class Limits:
             retry_s = math.ceil(wait_s)
             raise TooManyError(
                 f"this session finds all too often, once in some seconds is the most; try again in {retry_s} s", retry_s
-            )
+            ).because("busy-session", seconds=retry_s)
         with self.training.slot():
             yield
 
@@ -137,7 +138,7 @@ class Limits:
                 f"expected fewer downloads at once, {DOWNLOADS_PER_SESSION} of one session, {DOWNLOADS_PER_ADDRESS} of "
                 f"one address and {DOWNLOADS} in all; try again in {_RETRY_S} s",
                 _RETRY_S,
-            )
+            ).because("busy-downloads", seconds=_RETRY_S)
         sent = _then(chunks, lambda: self.downloads.release(names))
         next(sent)
         return sent

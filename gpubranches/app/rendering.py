@@ -18,6 +18,7 @@ from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.export import BOX_FORMATS, formats_of
+from gpubranches.service.session_store import Record
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import (
@@ -73,7 +74,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
     return {
         "session_id": state.session,
         "asked": state.record.query,
-        "named": session_title(texts(), state.record.name, state.record.asked),
+        "named": title_of(state.record),
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
@@ -98,6 +99,11 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
         "formats": formats_of(service().catalog),
         "box_formats": BOX_FORMATS,
     }
+
+
+def title_of(record: Record) -> str:
+    """Return the title of a session, "" for none."""
+    return session_title(texts(), record.name, record.asked, record.number)
 
 
 def matches_address(listing: Listing, **query: str | int) -> str:

@@ -36,7 +36,8 @@ def session_id() -> str:
         raise UsageError(f"session: expected 22 letters and digits, got {named!r:.40}; reload the page")
     gone = bool(known) and service().sessions.deleted(known)
     if named and gone:
-        raise SessionGoneError("This session was deleted. Open the first page to begin a new one.")
+        refused = SessionGoneError("This session was deleted. Open the first page to begin a new one.")
+        raise refused.because("session-gone")
     if gone or not SESSION_NAME.fullmatch(known):
         return enter(new_session_name())
     g.session_id = known

@@ -20,7 +20,7 @@ from gpubranches.catalog.tiles import TILE
 from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap, has_bits, sample_bitmap, unpack_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.errors import CatalogFormatError, UnknownItemsError, UsageError
+from gpubranches.errors import CatalogFormatError, UsageError
 
 _SPARSE = 16
 """If there are more ids than this per live item, drawing random ids would mostly hit deleted ones."""
@@ -147,16 +147,16 @@ class Snapshot:
         return positions
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
-        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UnknownItemsError."""
+        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
         wanted = as_ids(ids)
         positions = self.find_live(wanted)
         missing = wanted[positions < 0]
         if len(missing):
-            raise UnknownItemsError(
+            some = missing[:5].tolist()
+            raise UsageError(
                 f"ids: expected items of the catalog (0..{self.manifest['next_id'] - 1}), {len(missing)} do not exist "
-                f"or are deleted, such as {missing[:5].tolist()}; look ids up with search",
-                tuple(missing[:5].tolist()),
-            )
+                f"or are deleted, such as {some}; look ids up with search"
+            ).because("unknown-items", count=len(some), ids=", ".join(map(str, some)))
         return positions
 
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:

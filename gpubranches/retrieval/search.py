@@ -120,7 +120,8 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
+            refused = UsageError("text: the catalog has codes only, so search by one item, for example #17")
+            raise refused.because("query-codes-only")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:
@@ -130,7 +131,7 @@ class Searcher:
     def _text(self, text: str, k: int, where: str | None, by_codes: bool) -> Hits:
         """Search by a text, centred on the mean of texts: texts and images lie in different regions."""
         if not text.strip():
-            raise UsageError("text: expected a word or more, got nothing; type what to look for")
+            raise UsageError("text: expected a word or more, got nothing; type what to look for").because("query-empty")
         if by_codes:
             embedder = self._embedder("a text")
             return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
@@ -192,7 +193,7 @@ class Searcher:
             raise UsageError(
                 f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder for a command), "
                 "or search by an item"
-            )
+            ).because("query-no-model")
         return self.embedder
 
     def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

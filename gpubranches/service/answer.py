@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.engines import Backend
 
-PARTS = ("all", *TIERS, "below", "new", "gone")
-"""Lists of an answer: the matches, the matches by tier, items just below the cut, changes since the last round."""
+PARTS = ("all", *TIERS, "below", "right", "new", "gone")
+"""Lists of an answer: matches, matches by tier, items just below the cut, items marked right, changes since a round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
 _OUTSIDE_DRAWN = 1000
@@ -162,7 +162,8 @@ class Answer:
         """The parts by name, in the order of PARTS; tiers and changes only if the answer has them.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
-        without marked items; new, gone: items that match now but did not before, and the reverse.
+        without marked items; right: what is marked right; new, gone: items that match now but did not
+        before, and the reverse.
         """
         ranking, matched = self.listed, self.listed.matched
         parts = {"all": self.matches}
@@ -172,6 +173,8 @@ class Answer:
         marked = np.fromiter({**self.completeness.marks, **(self.marks or {})}, np.int64)
         below = np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW]
         parts["below"] = Matches(self.catalog, ranking, below, self._known)
+        right = np.array([item for item, label in self._known.marks.items() if label > 0], np.int64)
+        parts["right"] = self._items(matched & among(ranking.ids, right))
         if self.before is not None:
             now, before = self.matches, self.before
             parts["new"] = replace(now, rows=now.rows[~among(now.ids, before.ids)])

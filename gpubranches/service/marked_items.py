@@ -65,7 +65,7 @@ class MarkedItems:
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             message = "find all needs at least one item marked right, got none; mark one, then find all again"
-            raise LabelError(message, none_right=True)
+            raise LabelError(message).because("none-right")
         return TrainingData(
             positives,
             negatives,

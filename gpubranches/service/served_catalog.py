@@ -101,5 +101,6 @@ class ServedCatalog:
     def require_picture_reader(self) -> Embedder:
         """Return the embedder. Raises UsageError if there is none, or none that reads pictures."""
         if self.embedder is None or not self.embedder.reads_images:
-            raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
+            refused = UsageError("the model of this catalog reads no pictures; search by a text or an item")
+            raise refused.because("picture-unread")
         return self.embedder

@@ -224,7 +224,8 @@ class Session(OldNames):
     def last_found(self) -> Answer:
         """Return the last answer under the marks of the find all. Raises UsageError before one."""
         if self.found is None:
-            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            refused = UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            raise refused.because("nothing-found")
         return self.found
 
     @property

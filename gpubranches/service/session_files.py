@@ -116,7 +116,7 @@ def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploa
         raise UsageError(
             f"marks: expected ids below {session.catalog.next_id:,}, which this catalog has used, got {unknown}; "
             "import the session where it was exported"
-        )
+        ).because("session-file-elsewhere")
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     with store.database.writing():

@@ -44,6 +44,15 @@ _UPDATE = (
     "ON CONFLICT (session) DO UPDATE SET name = coalesce(:name, name), used_s = :now, "
     "settings = json_patch(settings, :settings)"
 )
+# The other sessions with the same title; those that began with a picture are all called the same.
+_NUMBER = """
+SELECT coalesce(
+    (SELECT json_extract(settings, '$.number') FROM sessions WHERE session = :session),
+    (SELECT max(coalesce(json_extract(settings, '$.number'), 1)) + 1 FROM sessions
+     WHERE session != :session AND deleted_s IS NULL AND (json_extract(settings, '$.asked') = :asked
+     OR (json_extract(settings, '$.asked') LIKE 'picture:%' AND :asked LIKE 'picture:%'))),
+    1)
+"""
 # The recursion steps over the index from one session to the next, because each may have many events.
 _LIST = """
 WITH RECURSIVE logged(session) AS (
@@ -97,7 +106,8 @@ class Record:
     """The entry of a session.
 
     name: the user's, "" for none; settings: those of these keys that were stored: `query` (the last query, see
-    `query_path`), `asked` (the first one, such as "dog" or "#17"), `words` (the last one that had words, as typed),
+    `query_path`), `asked` (the first one, such as "dog" or "#17"), `number` (of this session among those that began
+    with the same query, from 1), `words` (the last one that had words, as typed),
     `where` (the filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`,
     `lean` of the last find all, `matches` (how many it matched as it was cut last), `exported` (the name of the last
     exported file and `at_s`, its time). used_s: time of the last use, seconds since 1970; positive, negative: how many
@@ -121,6 +131,11 @@ class Record:
     def asked(self) -> str:
         """The first query, or "" if there was none."""
         return str(self.settings.get("asked") or "")
+
+    @property
+    def number(self) -> int:
+        """The number of this session among those that began with the same query, 1 for the first."""
+        return int(self.settings.get("number") or 1)
 
     def mentions(self, text: str) -> bool:
         """Return whether the title, the first or the last query contains a text, in any case."""
@@ -204,8 +219,11 @@ class SessionStore(Tables):
             _log.warning("session %s: %s not stored: %s", session, ", ".join(settings), error)
 
     def _write(self, session: str, name: str | None, settings: dict[str, Any], wait_s: float) -> None:
-        row = {"session": session, "name": name, "settings": json.dumps(settings), "now": time.time()}
         with self.database.writing(wait_s) as connection:
+            if settings.get("asked"):
+                known = {"session": session, "asked": settings["asked"]}
+                settings = {**settings, "number": connection.execute(_NUMBER, known).fetchone()[0]}
+            row = {"session": session, "name": name, "settings": json.dumps(settings), "now": time.time()}
             connection.execute(_UPDATE, row)
 
     def record(self, session: str) -> Record:

@@ -130,7 +130,8 @@ class SessionState:
     def last_answer(self) -> Answer:
         """Return the last answer. Raises UsageError before a find all."""
         if self.answer is None:
-            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            refused = UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            raise refused.because("nothing-found")
         return self.answer
 
     @property

@@ -74,7 +74,10 @@ class Uploads(Tables):
         with self.database.reading() as connection:
             row = connection.execute(query, (session, name)).fetchone()
         if row is None:
-            raise UsageError(f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again")
+            refused = UsageError(
+                f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again"
+            )
+            raise refused.because("query-picture")
         return _upload(row)
 
     def all(self, session: str) -> list[Upload]:

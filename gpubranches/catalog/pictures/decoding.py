@@ -82,12 +82,12 @@ def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
 def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
     """Decode an uploaded picture of `UPLOADS` as `decoded_file` does. Raises UsageError for an invalid one."""
     if not data:
-        raise UsageError("image: expected the bytes of a picture, got none")
+        raise UsageError("image: expected the bytes of a picture, got none").because("picture-unreadable")
     with ExitStack() as held:
         try:
             image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels, formats=UPLOADS))
         except DataError as error:
-            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF").because("picture-unreadable") from error
         yield image
 
 

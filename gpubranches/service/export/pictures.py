@@ -69,7 +69,7 @@ def require_pictures(table: ItemTable, format: str) -> None:
         raise UsageError(
             f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
             "json or parquet"
-        )
+        ).because("export-no-pictures")
 
 
 def _coco(table: ItemTable) -> Generator[bytes, None, int]:

@@ -71,7 +71,7 @@ def write_zip(table: ItemTable) -> Generator[bytes, None, int]:
         raise UsageError(
             f"zip: expected at most {MOST_PICTURES:,} items, got {len(table):,}; choose a tier, or links, which have "
             "no such limit"
-        )
+        ).because("zip-too-large", most=MOST_PICTURES, count=len(table))
     return _zip(table)
 
 
