@@ -203,7 +203,7 @@ def _byte_ranges(table: _ArrowFile, values: pa.Array) -> list[tuple[int | None, 
         values = values.field("bytes")
     _, offsets, data = values.buffers()
     wide = np.int64 if pa.types.is_large_binary(values.type) else np.int32
-    ends = np.frombuffer(offsets, wide)[values.offset : values.offset + len(values) + 1].astype(np.int64)
+    ends = np.frombuffer(offsets, wide, values.offset + len(values) + 1)[values.offset :].astype(np.int64)
     starts = ends[:-1] + (0 if data is None else data.address - table.buffer.address)
     if len(starts) and (starts.min() < 0 or (starts + np.diff(ends)).max() > table.buffer.size):
         raise CatalogFormatError(
