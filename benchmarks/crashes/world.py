@@ -85,7 +85,7 @@ class World:
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
-        compatibility.open_embedder = _opened  # type: ignore[attr-defined]
+        compatibility.open_embedder = _opened  # type: ignore
         self._write_inputs()
 
     @property

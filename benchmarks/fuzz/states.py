@@ -35,7 +35,8 @@ class _Squares(Colours):
         return super().encode([row**2 for row in prepared])
 
 
-_TWO: Any = JointEmbedder([Colours(), _Squares()])
+_MODELS: list[Any] = [Colours(), _Squares()]
+_TWO: Any = JointEmbedder(_MODELS)
 
 
 def _folder(world: World) -> Path:
