@@ -10,15 +10,17 @@ import pytest
 from safetensors.numpy import load, save
 
 from benchmarks.fuzz.catalogs import heads
+from benchmarks.fuzz.containers import Colours, pictures
 from benchmarks.fuzz.world import make
 from gpubranches import Catalog, VocabularyEmbedder
+from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.cli.train_head import _names
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.heads import IdentityHead, load_head
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex, problems
 from gpubranches.errors import CatalogFormatError, CatalogIndexError, UsageError
-from gpubranches.ingestion import build_catalog
+from gpubranches.ingestion import build_catalog, ingest
 from gpubranches.ingestion.inputs import is_catalog
 from gpubranches.research.quality.groups import read_groups
 from gpubranches.service.session_files import FORMAT, VERSION, unpack
@@ -135,6 +137,57 @@ def test_a_column_of_pictures_may_be_of_any_type(tmp_path, kind):
     catalog = Catalog.open(tmp_path / "c")
     assert [error["id"] for error in catalog.errors()] == [2]
     assert "image_path" in catalog.items([0])[0]
+
+
+IN_TABLES = [(kind, "parquet") for kind in COLUMNS] + [
+    (kind, "arrow")
+    for kind in COLUMNS
+    if kind != "texts that are no UTF-8"  # Arrow files are checked as a whole
+]
+
+
+@pytest.mark.parametrize(("kind", "ending"), IN_TABLES)
+def test_a_table_of_embeddings_may_name_pictures_by_any_type(tmp_path, kind, ending):
+    rows = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    write_table(tmp_path / f"x.{ending}", pa.table({"embedding": list(rows), "image_path": COLUMNS[kind]}))
+    report = build_catalog([tmp_path / f"x.{ending}"], tmp_path / "c", d=4)
+    assert (report.n, report.errors) == (6, 0)
+    assert ("image_path" in Catalog.open(tmp_path / "c").items([0])[0]) == (kind != "bytes")
+
+
+@pytest.mark.parametrize(("kind", "ending"), IN_TABLES)
+def test_paths_beside_pictures_may_be_of_any_type(tmp_path, kind, ending):
+    content = pa.array(pictures(), pa.binary())[:6]
+    path = COLUMNS[kind]
+    path = path.combine_chunks() if isinstance(path, pa.ChunkedArray) else path
+    image = pa.StructArray.from_arrays([content, path], ["bytes", "path"])
+    write_table(tmp_path / f"x.{ending}", pa.table({"image": image}))
+    catalog = ingest(tmp_path / f"x.{ending}", tmp_path / "c", embedder=Colours(), d=4)
+    assert (catalog.n, catalog.n_errors) == (6, 0)
+    for item, expected in zip(catalog.items(range(6)), pictures(), strict=False):
+        with picture_of(catalog.source, item).open() as file:
+            assert file.read() == expected
+
+
+@pytest.mark.parametrize("name", ["embedding", "deep", "image"])
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_a_name_of_a_column_that_is_not_utf_8_is_refused(tmp_path, name, ending):
+    rows = [[1.0, 2, 3, 4]] * 6
+    table = pa.table({"embedding": rows, "a": [{"deep": 1}] * 6, "image": pa.array(pictures()[:6], pa.binary())})
+    write_table(tmp_path / "sound", table, ending)
+    content = (tmp_path / "sound").read_bytes()
+    (tmp_path / f"x.{ending}").write_bytes(content.replace(name.encode(), b"\xff" + name[1:].encode()))
+    with pytest.raises(CatalogFormatError, match=r"not UTF-8|can't decode"):
+        build_catalog([tmp_path / f"x.{ending}"], tmp_path / "c", embedder=Colours(), d=4)
+
+
+def write_table(path, table, ending=""):
+    """Write a table as Parquet, or as an Arrow file without compression."""
+    if (ending or path.suffix[1:]) == "parquet":
+        pq.write_table(table, path)
+        return
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
 
 
 def test_an_index_whose_manifest_says_anything_else_is_refused(tmp_path, world):

@@ -196,6 +196,8 @@ def test_a_deleted_session_is_brought_back_by_a_button(client):
     assert "teapot is back" in back.text
     assert "toast-do" not in back.text
     assert (titles(back), own(client), counts(client)) == (["teapot"], first, (2, 0))
+    again = post(client, unescape(button))  # the same request twice, as after a lost answer
+    assert (again.status_code, titles(again), counts(client)) == (200, ["teapot"], (2, 0))
     assert post(client, f"/sessions/{'x' * 22}/undelete").status_code == 410
     assert post(client, "/sessions/short/undelete").status_code == 410
 

@@ -38,16 +38,21 @@ def test_a_thumbnail_is_made_once_also_across_restarts(picture, tmp_path):
         Thumbnails(tmp_path / "cache").get("other", picture, 100)
 
 
-def test_one_that_a_crash_cut_short_is_made_again(picture, tmp_path):
+@pytest.mark.parametrize("at", [0, 1, 300, -1])
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_one_that_a_crash_damaged_is_made_again(picture, tmp_path, at, damage):
     made = Thumbnails(tmp_path / "cache").get("key", picture, 100)
     (file,) = (tmp_path / "cache").rglob("*.jpg")
-    file.write_bytes(made[:-10])
+    whole = file.read_bytes()
+    at %= len(whole)
+    file.write_bytes(whole[:at] + (bytes(min(200, len(whole) - at)) + whole[at + 200 :] if damage == "zeros" else b""))
+    assert file.read_bytes() != whole
     assert Thumbnails(tmp_path / "cache").get("key", picture, 100) == made
-    assert file.read_bytes() == made
+    assert file.read_bytes() == whole
 
 
 def test_the_folder_is_bounded_and_the_oldest_go_first(picture, tmp_path):
-    size = len(Thumbnails().get("0", picture, 100))
+    size = len(Thumbnails().get("0", picture, 100)) + 4
     held = Thumbnails(tmp_path / "cache", folder_bytes=64 * 2 * size)
     for key in range(400):
         held.get(str(key), picture, 100)

@@ -162,3 +162,41 @@ def test_frames_are_the_same_whichever_thread_asks_first(tmp_path, counted):
     found = {row: grey(openers[row].open()) for row in [7, 0, 3, 9, 8, *(1, 2, 4, 5, 6)]}
     assert [found[row] for row in range(10)] == pytest.approx([SLOW[row // 2] for row in range(10)], abs=4)
     assert len(counted) <= 50 + 5
+
+
+@pytest.mark.parametrize("place", ["c/scenes", "c"])
+def test_times_that_cannot_be_kept_are_no_fault_of_the_video(tmp_path, place):
+    """A full disk once left a catalog in which the video counted as broken."""
+    write_video(tmp_path / "in/a.mp4")
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("in the way")
+    with pytest.raises(DataError, match="cannot write"):
+        ingest(tmp_path / "in", tmp_path / "c", embedder=Pixels(), frames_at="scenes")
+    path.unlink()
+    catalog = ingest(tmp_path / "in", tmp_path / "c", embedder=Pixels(), frames_at="scenes")
+    assert (catalog.n_errors, catalog.n > 0) == (0, True)
+
+
+ODD_TIMES = {
+    "none": np.zeros(0),
+    "not numbers": np.array([0, np.nan]),
+    "endless": np.array([0, np.inf]),
+    "before the beginning": np.array([-1.0, 0]),
+    "falling": np.array([0.0, 2, 1]),
+    "twice": np.array([0.0, 1, 1]),
+    "whole": np.array([0, 1]),
+    "a table": np.zeros((2, 2)),
+    "texts": np.array(["0"]),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TIMES)
+def test_kept_times_that_are_none_are_looked_for_again(tmp_path, kind):
+    write_video(tmp_path / "a.mp4")
+    right, file = scenes.known_scene_times(str(tmp_path / "a.mp4"), 60, tmp_path / "scenes")
+    scenes.keep_scene_times(file, ODD_TIMES[kind])
+    found, unkept = scenes.known_scene_times(str(tmp_path / "a.mp4"), 60, tmp_path / "scenes")
+    assert (found.tolist(), unkept) == (right.tolist(), file)
+    scenes.keep_scene_times(file, found)
+    assert scenes.known_scene_times(str(tmp_path / "a.mp4"), 60, tmp_path / "scenes")[1] is None

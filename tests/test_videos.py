@@ -273,3 +273,17 @@ def test_the_command_ingests_videos(run, folder, tmp_path):
     assert code == 0
     assert "6 items" in out
     assert os.path.exists(tmp_path / "c/manifest.json")
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", b"FMP4"), ("a.mkv", b"V_MPEG4/ISO/ASP")])
+def test_a_video_of_an_unknown_codec_is_told_with_a_reason(tmp_path, name, codec):
+    write_video(tmp_path / "in/b.mp4", seconds=2)
+    write_video(tmp_path / "in" / name, seconds=2)
+    content = (tmp_path / "in" / name).read_bytes()
+    assert codec in content
+    (tmp_path / "in" / name).write_bytes(content.replace(codec, b"?" * len(codec)))
+    for frames_at in ("times", "scenes"):
+        catalog = ingest(tmp_path / "in", tmp_path / frames_at, embedder=Pixels(), frames_every=1, frames_at=frames_at)
+        (error,) = catalog.errors()
+        assert name in error["path"]
+        assert error["reason"]

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy as np
 from benchmarks.crashes import layer
 from benchmarks.crashes.fault_points import KINDS, Run
 from benchmarks.crashes.scenario_runner import ScenarioRunner
-from benchmarks.crashes.scenarios import SCENARIOS
+from benchmarks.crashes.scenarios import SCENARIOS, Command, Requests
 from benchmarks.harness.options import finite, out_file, whole
 from benchmarks.harness.publishing import command_line, document, publish
 from gpubranches.research.tables import markdown_table
@@ -71,7 +72,7 @@ def main() -> None:
 def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], float]:
     """Try the points; return counts of tried and held ones by scenario and kind, the broken ones, and the seconds."""
     runner, began, rng = ScenarioRunner(folder), time.perf_counter(), np.random.default_rng(options.seed)
-    scenarios = [each for each in SCENARIOS if options.scenario in each.name]
+    scenarios = [each for each in SCENARIOS if options.scenario in each.name and _can_run(each)]
     if options.points:
         some = min(len(scenarios), max(1, options.points // _LEAST))
         scenarios = [scenarios[at] for at in sorted(rng.permutation(len(scenarios))[:some].tolist())]
@@ -100,6 +101,14 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
         said = f"{time.perf_counter() - began:.0f} s: {scenario.name}: {tried}"
         print(said, file=sys.stderr, flush=True)
     return tally, broken, time.perf_counter() - began
+
+
+def _can_run(scenario: Command | Requests) -> bool:
+    """Return whether the package of a scenario is installed; say if not."""
+    if scenario.needs != "av" or find_spec("av") is not None:
+        return True
+    print(f"{scenario.name}: left out, because PyAV is not installed", file=sys.stderr)
+    return False
 
 
 def report(tally: Tally, broken: list[str], seconds: float) -> str:

@@ -11,8 +11,11 @@ import numpy as np
 
 from benchmarks.crashes.world import run
 from gpubranches import Catalog
+from gpubranches.app.picture_routes import THUMBNAIL_SIZES
 from gpubranches.catalog import problems_at
 from gpubranches.catalog.manifest import own_files, read_manifest
+from gpubranches.catalog.pictures.decoding import thumbnail
+from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.core.embedding_space import digest
 from gpubranches.engines.kdtree.files import fingerprint
 from gpubranches.engines.kdtree.files import problems as index_problems
@@ -20,6 +23,7 @@ from gpubranches.engines.kdtree.files import read_manifest as read_index
 from gpubranches.service.database import problems as marks_problems
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import SessionStore
+from gpubranches.service.thumbnails import read_kept
 
 LOG = "labels.sqlite"
 
@@ -33,7 +37,20 @@ def damage(work: Path) -> list[str]:
     """Return the problems that `verify` finds."""
     path = catalog_of(work)
     found = problems_at(path) if (path / "manifest.json").exists() else []
-    return found + index_problems(path / "kdtree") + marks_problems(path / LOG)
+    found += index_problems(path / "kdtree") + marks_problems(path / LOG)
+    return found or _wrong_thumbnails(path)
+
+
+def _wrong_thumbnails(path: Path) -> list[str]:
+    """Return the kept thumbnails that are no thumbnail of an item."""
+    kept = [jpeg for file in path.glob("thumbnails/*/*.jpg") if (jpeg := read_kept(file))]
+    if not kept:
+        return []
+    catalog = Catalog.open(path)
+    ids = np.arange(catalog.next_id)
+    pictures = [picture_of(catalog.source, item) for item in catalog.items(ids[catalog.alive(ids)])]
+    right = {thumbnail(each, THUMBNAIL_SIZES["small"]) for each in pictures if each is not None}
+    return [f"{len(jpeg)} bytes are no thumbnail" for jpeg in kept if jpeg not in right]
 
 
 def content(work: Path) -> dict[str, Any]:
@@ -124,6 +141,7 @@ def leftovers(work: Path, files: dict[str, Any]) -> list[str]:
         named |= {path / entry["name"] / name for entry in manifest["segments"] for name in entry["files"]}
     if (path / "kdtree").exists():
         named |= {path / "kdtree" / name for name in [*read_index(path / "kdtree", "")["files"], "manifest.json"]}
+    named |= {*path.glob("scenes/*.npy"), *path.glob("thumbnails/*/*")}  # caches; the latter is bounded
     every = [each for each in work.rglob("*") if each.is_symlink() or not each.is_dir()]
     return [
         str(each.relative_to(work))

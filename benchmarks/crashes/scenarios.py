@@ -44,7 +44,7 @@ class Command:
     notes: int = 0
     """Number of requests that are answered one by one; a command has none."""
     needs: str = ""
-    """A part that is loaded or made once before all processes: "torch" or "head"."""
+    """A part that is loaded or made once before all processes, "torch" or "head"; or a package, "av"."""
 
     def play(self, world: World, work: Path, done: int, hooks: Hooks) -> int:
         """Run the scenario; return the exit status."""
@@ -102,7 +102,8 @@ def _asked(client: Any, request: tuple[str, str, dict[str, Any]], hooks: Hooks) 
     method, path, body = request
     for left in reversed(range(_TRIES)):
         answer = client.open(path, method=method, headers=_HEADERS, **_body(body))
-        if answer.status_code < 400 or (answer.status_code in (404, 410) and "delete" in path):
+        gone = method == "DELETE" or path.endswith("/delete")
+        if answer.status_code < 400 or (answer.status_code in (404, 410) and gone):
             return True
         told = answer.get_json(silent=True) or {}
         message = str(told.get("detail") or told.get("error") or answer.text)
@@ -149,6 +150,12 @@ _SESSIONS: tuple[tuple[str, str, Any], ...] = (
     ("POST", f"/sessions/{SESSION}/copy", {"form": {}}),
     ("POST", f"/sessions/{SESSION}/delete", {"form": {}}),
 )
+_DELETED: tuple[tuple[str, str, Any], ...] = (
+    ("POST", f"/sessions/{SESSION}/delete", {"form": {}}),
+    ("POST", f"/sessions/{SESSION}/undelete", {"form": {}}),
+    ("DELETE", API, {}),
+)
+_SHOWN: tuple[tuple[str, str, Any], ...] = tuple(("GET", f"/thumbnails/small/{item}.jpg", {}) for item in (0, 1, 3, 4))
 _MARKED = ("--positive", "2,6,10", "--negative", "4,8", "--backend", "oracle", "--limit", "0")
 
 
@@ -178,6 +185,26 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Command(
         "ingest pictures", "nothing",
         _made("ingest", "@pictures", "--out", "=c", "--embedder", "fields", "--dims", "4", "--batch-size", "2"),
+    ),
+    Command(
+        "ingest pictures with two models", "nothing",
+        _made("ingest", "@pictures", "--out", "=c", "--embedder", "fields", "--embedder", "cubes", "--dims", "4"),
+    ),
+    Command(
+        "ingest a tar", "nothing",
+        _made("ingest", "@pictures.tar", "--out", "=c", "--embedder", "fields", "--dims", "4"),
+    ),
+    Command(
+        "ingest pictures in Parquet", "nothing",
+        _made("ingest", "@pictures.parquet", "--out", "=c", "--embedder", "fields", "--dims", "4"),
+    ),
+    Command(
+        "ingest embeddings in Parquet", "nothing", _made("ingest", "@embeddings.parquet", "--out", "=c", "--dims", "4"),
+    ),
+    Command(
+        "ingest the scenes of a video", "filmed",
+        _made("ingest", "@video.avi", "--out", "=c", "--embedder", "fields", "--dims", "4", "--frames-at", "scenes"),
+        needs="av",
     ),
     Command(
         "ingest two inputs", "nothing", _made("ingest", "@other", "@more.npy", "--out", "=c", "--dims", "4"),
@@ -212,6 +239,8 @@ SCENARIOS: tuple[Command | Requests, ...] = (
     Requests("begin to serve", "catalog", (("POST", "/api/v1/sessions", {"name": "second"}),), from_start=True),
     Requests("mark", "marked", _MARKS),
     Requests("sessions", "marked", _SESSIONS),
+    Requests("delete a session and bring it back", "marked", _DELETED),
+    Requests("show pictures", "pictures", _SHOWN),
     Command("export csv", "outputs", _refined("out.csv")),
     Command("export parquet", "outputs", _refined("out.parquet")),
     Command("export json", "outputs", _refined("out.json")),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 from gpubranches import Catalog
 from gpubranches.catalog import catalog as catalog_module
 from gpubranches.cli import main
+from gpubranches.encoders.joint import JointEmbedder, split
 from gpubranches.errors import DataError
 from gpubranches.ingestion import build, compatibility, staging
 from gpubranches.service.labels import Labels
@@ -31,10 +33,15 @@ _D, _ROWS = 16, 40
 
 
 class Fields:
-    """A quick embedder: the mean colours of 2 x 2 fields and their squares, D = 24."""
+    """A quick embedder: the mean colours of 2 x 2 fields and a power of them, D = 24. spec: "fields" or "cubes"."""
 
-    D, spec, identity = 24, "fields", "fields"
+    D = 24
+    reads_images, reads_texts = True, False
     text_mean = np.zeros(24, np.float32)
+
+    def __init__(self, spec: str):
+        self.spec = self.identity = spec
+        self._power = {"fields": 2, "cubes": 3}[spec]
 
     def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the colours, (12,) float32."""
@@ -43,9 +50,16 @@ class Fields:
     def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
         """Return unit rows, (m, 24) float32."""
         rows = np.array(prepared, np.float32).reshape(-1, 12)
-        rows = np.concatenate([rows, rows**2], axis=1)
+        rows = np.concatenate([rows, rows**self._power], axis=1)
         unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return unit
+
+
+def _opened(spec: str | Sequence[str], identity: str = "") -> Any:
+    """Stand for `open_embedder`."""
+    specs = [part for each in ([spec] if isinstance(spec, str) else spec) for part in split(each)]
+    opened: list[Any] = [Fields(each) for each in specs]
+    return JointEmbedder(opened) if len(opened) > 1 else opened[0]
 
 
 def run(*arguments: str) -> int:
@@ -71,7 +85,7 @@ class World:
             path.mkdir()
         # Small, so that an input makes two segments and pictures two partitions.
         catalog_module.SEGMENT_ROWS, staging.PARTITION = 24, 4  # type: ignore[attr-defined]
-        compatibility.open_embedder = lambda spec, **named: Fields()  # type: ignore
+        compatibility.open_embedder = _opened  # type: ignore
         self._write_inputs()
 
     @property
@@ -105,7 +119,16 @@ class World:
         self._write_clip("other", vectors(12, 3))
         write_pictures(self.inputs / "pictures", 6)
         write_pictures(self.inputs / "more-pictures", 6)
+        self._write_containers(sorted((self.inputs / "more-pictures").iterdir()), rows)
         (self.inputs / "pictures/2.png").write_bytes(b"this is no picture")
+
+    def _write_containers(self, pictures: list[Path], rows: NDArray[np.float32]) -> None:
+        with tarfile.open(self.inputs / "pictures.tar", "w") as tar:
+            for each in pictures:
+                tar.add(each, each.name)
+        content = [{"bytes": each.read_bytes(), "path": each.name} for each in pictures]
+        pq.write_table(pa.table({"image": content, "caption": ["a"] * len(content)}), self.inputs / "pictures.parquet")
+        pq.write_table(pa.table({"embedding": list(rows)}), self.inputs / "embeddings.parquet")
 
     def _write_clip(self, name: str, *parts: NDArray[np.float32]) -> None:
         for number, part in enumerate(parts):
@@ -149,6 +172,9 @@ class World:
 
     def _make_pictures(self, path: Path) -> None:
         _must("ingest", self.inputs / "pictures", "--out", path / "c", "--embedder", "fields", "--dims", "4")
+
+    def _make_filmed(self, path: Path) -> None:
+        write_video(self.inputs / "video.avi")
 
     def _make_synced(self, path: Path) -> None:
         """Ingest a folder of pictures, of which some are then moved, changed, removed or added."""
@@ -230,9 +256,22 @@ def vectors(n: int, seed: int) -> NDArray[np.float32]:
     return (centres[np.arange(n) % 4] + 0.4 * rng.standard_normal((n, _D))).astype(np.float32)
 
 
+def write_video(path: Path) -> None:
+    """Write a video of three scenes of two seconds."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(30):
+            grey = np.full((32, 32, 3), (20, 220, 120)[number // 10], np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        file.mux(stream.encode())
+
+
 def write_pictures(folder: Path, n: int) -> None:
     """Write small pictures, each of its own colours."""
     folder.mkdir()
     rng = np.random.default_rng(len(folder.name))
     for number in range(n):
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3)).astype(np.uint8)).save(folder / f"{number}.png")

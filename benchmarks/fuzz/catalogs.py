@@ -52,7 +52,7 @@ def _check(path: Path) -> None:
             raise BrokenGuaranteeError(f"verify reports a problem in several lines: {problem!r}")
 
 
-def _use_all(path: Path, data: bytes) -> None:
+def use_all(path: Path, data: bytes) -> None:
     """Use a catalog, check it, and repair it for some inputs (repair is slow); raise the first error."""
     errors = []
     for ask in (use, _check, *([repair] if zlib.crc32(data) % 4 == 0 else [])):
@@ -70,7 +70,8 @@ def _sealed(data: bytes) -> bytes:
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
-def _mutated_manifest(data: bytes, rng: mutations.Random) -> bytes:
+def mutated_manifest(data: bytes, rng: mutations.Random) -> bytes:
+    """Return a manifest with one or two parts changed and the right checksum, or with changed bytes."""
     if rng.random() < 0.2:
         return mutations.mutated_bytes(data, rng)
     try:
@@ -83,12 +84,12 @@ def _mutated_manifest(data: bytes, rng: mutations.Random) -> bytes:
     return _sealed(mutations.dumped(value, rng))
 
 
-@reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], _mutated_manifest, few=7)
+@reader("manifest", lambda world: [(world.catalog / "manifest.json").read_bytes()], mutated_manifest, few=7)
 def read_manifest(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with another manifest, which may name folders of pictures."""
     path = world.copied()
     (path / "manifest.json").write_bytes(data)
-    _use_all(path, data)
+    use_all(path, data)
 
 
 def heads() -> list[bytes]:
@@ -151,7 +152,7 @@ def _written(path: Path, content: bytes) -> Path:
 def read_constants(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with other constants."""
     with world.changed(_CONSTANTS, data) as path:
-        _use_all(path, data)
+        use_all(path, data)
 
 
 @reader("listing", lambda world: [_listing(world).read_bytes()], mutated_table, few=4)
@@ -161,7 +162,7 @@ def read_listing(world: World, data: bytes) -> None:
         try:
             append(path, [world.folder / "in"], new=True)
         finally:
-            _use_all(path, data)
+            use_all(path, data)
 
 
 def _listing(world: World) -> Path:
@@ -183,14 +184,14 @@ def read_items(world: World, data: bytes) -> None:
         try:
             use_metadata(Catalog.open(path), world.scratch)
         finally:
-            _use_all(path, data)
+            use_all(path, data)
 
 
 @reader("errors", _content("errors.parquet"), mutated_table, few=4)
 def read_errors(world: World, data: bytes) -> None:
     """Use, check and repair a catalog with another list of unreadable inputs."""
     with world.changed(_stored(world, "errors.parquet").as_posix(), data) as path:
-        _use_all(path, data)
+        use_all(path, data)
 
 
 def _index(world: World) -> list[bytes]:

@@ -1,10 +1,11 @@
-"""Readers of files that hold many pictures or embeddings: tars, Parquet and Arrow files; each picture is shown, too."""
+"""Readers of files of many pictures or embeddings: tars, Parquet, Arrow, videos; each picture is shown."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ from gpubranches.service.thumbnails import thumbnail
 _ROWS = 12
 
 
-class _Colours:
+class Colours:
     """An embedder of the colours of a picture."""
 
-    identity, D, spec = "colours", 16, ""
+    identity, D, spec = "colours", 16, "colours"
+    reads_images, reads_texts = True, False
     text_mean = np.zeros(16, np.float32)
 
     def preprocess(self, image: Image.Image) -> NDArray[np.float32]:
@@ -43,7 +45,7 @@ class _Colours:
         return unit
 
 
-def _shown(catalog: Catalog) -> None:
+def show_all(catalog: Catalog) -> None:
     """Read every picture of a catalog."""
     for item in catalog.items(catalog.sample_ids(catalog.n, np.random.default_rng(0))):
         picture = picture_of(catalog.source, item)
@@ -55,7 +57,8 @@ def _shown(catalog: Catalog) -> None:
                 continue
 
 
-def _pictures() -> list[bytes]:
+def pictures() -> list[bytes]:
+    """Return small pictures, as PNG."""
     made = []
     for row in range(_ROWS):
         file = io.BytesIO()
@@ -69,7 +72,7 @@ def _tars(world: World) -> list[bytes]:
     for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
-            for row, picture in enumerate(_pictures()):
+            for row, picture in enumerate(pictures()):
                 described = {"caption": f"row {row}", "id": row, "exif": {"a": [row]}, "x": [None, row, "a"][row % 3]}
                 for ending, content in (("png", picture), ("json", json.dumps(described).encode()), ("txt", b"text")):
                     entry = tarfile.TarInfo(f"folder/{'long' * (row * 4)}{row:05}.{ending}"[-90:])
@@ -79,21 +82,48 @@ def _tars(world: World) -> list[bytes]:
     return made
 
 
+def films(world: World) -> list[bytes]:
+    """Return a video of three scenes in each of some containers."""
+    import av
+
+    made = []
+    for kind, codec in (("avi", "mpeg4"), ("mp4", "mpeg4"), ("matroska", "mpeg4"), ("mpeg", "mpeg1video")):
+        file = io.BytesIO()
+        with av.open(file, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=24)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for number in range(54):
+                grey = np.full((32, 32, 3), (20, 220, 120)[number // 18], np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+            container.mux(stream.encode())
+        made.append(file.getvalue())
+    return made
+
+
+@reader("video", films, mutations.mutated_bytes, few=8)
+def read_video(world: World, data: bytes) -> None:
+    """Ingest a video by times or by scenes, and show its frames."""
+    path = world.scratch / "x.mp4"  # the content decides about the container
+    path.write_bytes(data)
+    frames_at = "scenes" if zlib.crc32(data) % 2 else "times"
+    show_all(ingested(world, path, embedder=Colours(), frames_every=1, frames_at=frames_at))
+
+
 @reader("tar", _tars, mutations.mutated_bytes, few=12)
 def read_tar(world: World, data: bytes) -> None:
     """Ingest a tar of pictures, and show them."""
     path = world.scratch / "x.tar"
     path.write_bytes(data)
-    _shown(ingested(world, path, embedder=_Colours()))
+    show_all(ingested(world, path, embedder=Colours()))
 
 
 def _tables() -> list[pa.Table]:
-    pictures = _pictures()
-    values = [{"bytes": data, "path": f"{row}.png"} for row, data in enumerate(pictures)]
+    content = pictures()
+    values = [{"bytes": data, "path": f"{row}.png"} for row, data in enumerate(content)]
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     return [
         pa.table({"image": pa.array(values, struct), **{name: column for name, column in _metadata()}}),
-        pa.table({"jpg": pa.array(pictures, pa.large_binary()), "image_path": ["/etc/passwd"] * _ROWS}),
+        pa.table({"jpg": pa.array(content, pa.large_binary()), "image_path": ["/etc/passwd"] * _ROWS}),
     ]
 
 
@@ -107,7 +137,7 @@ def read_picture_table(world: World, data: bytes) -> None:
     """Ingest a Parquet file of pictures, and show them."""
     path = world.scratch / "x.parquet"
     path.write_bytes(data)
-    _shown(ingested(world, path, embedder=_Colours()))
+    show_all(ingested(world, path, embedder=Colours()))
 
 
 def _streams(world: World) -> list[bytes]:
@@ -126,7 +156,7 @@ def read_arrow(world: World, data: bytes) -> None:
     """Ingest an Arrow file of pictures, and show them."""
     path = world.scratch / "x.arrow"
     path.write_bytes(data)
-    _shown(ingested(world, path, embedder=_Colours()))
+    show_all(ingested(world, path, embedder=Colours()))
 
 
 def _embeddings(world: World) -> list[bytes]:

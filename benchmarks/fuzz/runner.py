@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from benchmarks.fuzz import catalogs, containers, files, requests  # noqa: F401  # they register their readers
+from benchmarks.fuzz import catalogs, containers, files, requests, states  # noqa: F401  # they register their readers
 from benchmarks.fuzz.reader import READERS, BrokenGuaranteeError, Reader
 from benchmarks.fuzz.world import World, make
 from gpubranches.errors import GpuBranchesError

@@ -62,14 +62,14 @@ class World:
         app.extensions["gpubranches"].limits.training_rate = TokenBuckets(burst=10**9)
         return app
 
-    def copied(self) -> Path:
-        """Return a copy of the catalog in the scratch folder."""
-        return Path(shutil.copytree(self.catalog, self.scratch / "catalog"))
+    def copied(self, of: Path | None = None) -> Path:
+        """Return a copy of a catalog, by default of `catalog`, in the scratch folder."""
+        return Path(shutil.copytree(of or self.catalog, self.scratch / "catalog"))
 
     @contextmanager
-    def changed(self, name: str, content: bytes) -> Iterator[Path]:
-        """Yield a copy of the catalog in which one file has other content, with matching checksums."""
-        path = self.copied()
+    def changed(self, name: str, content: bytes, of: Path | None = None) -> Iterator[Path]:
+        """Yield a copy of a catalog, by default of `catalog`, with another file and matching checksums."""
+        path = self.copied(of)
         (path / name).write_bytes(content)
         manifest = read_manifest(path)
         entry = {"bytes": len(content), "sha256": checksum(path / name)}

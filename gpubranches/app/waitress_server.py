@@ -17,6 +17,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.task import ThreadedTaskDispatcher
 
 from gpubranches.app.health_routes import MONITOR_PATHS
+from gpubranches.core.memory import return_large_blocks
 from gpubranches.core.threads import one_thread
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def run(server: Any) -> None:
     """Serve until SIGTERM or SIGINT; then finish the running requests, within `END_S`, and close.
 
     A second signal closes at once. Signals are handled only in the main thread. BLAS uses one thread for each request.
+    Large blocks of memory are returned to the system when they are freed, for the rest of the process.
     """
+    return_large_blocks()
     with _heard(server) as signals, one_thread():
         while not signals:
             _turn(server, 1.0)

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
 from gpubranches.catalog.row_source import Kind
-from gpubranches.core.files import unescaped_path
 from gpubranches.errors import CatalogFormatError, first_line
 from gpubranches.ingestion.array_file import ArrayFile
-from gpubranches.ingestion.picture_roots import find_root
+from gpubranches.ingestion.picture_roots import find_root, named_paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,11 +145,8 @@ class ClipRetrieval:
 
 def _paths(table: Path) -> list[str]:
     """Return all paths of pictures in one file of metadata."""
-    from gpubranches.catalog.metadata.tables import json_values
-
     names = _read(table, [IMAGE_PATH])
-    values = json_values(names[IMAGE_PATH]) if names.num_columns else []
-    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
+    return named_paths(names[IMAGE_PATH]) if names.num_columns else []
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -16,9 +16,9 @@ from gpubranches.catalog.pictures.parts import picture_column
 from gpubranches.catalog.row_source import Kind as RowKind
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import atomic_file, escaped_path, unescaped_path
+from gpubranches.core.files import atomic_file, escaped_path
 from gpubranches.errors import CatalogFormatError
-from gpubranches.ingestion.picture_roots import PictureRoot, find_root
+from gpubranches.ingestion.picture_roots import PictureRoot, find_root, named_paths
 from gpubranches.ingestion.picture_tables import with_own
 from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Progress
@@ -246,8 +246,10 @@ def _root(given: InputFiles, tables: Sequence[TableFile]) -> PictureRoot | None:
 
 
 def _paths(table: TableFile) -> list[str]:
-    values = [value for batch in table.batches([IMAGE_PATH], 0, table.rows) for value in batch.column(0).to_pylist()]
-    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
+    import pyarrow as pa
+
+    columns = [batch.column(0) for batch in table.batches([IMAGE_PATH], 0, table.rows)]
+    return named_paths(pa.chunked_array(columns, table.schema.field(IMAGE_PATH).type))
 
 
 KIND = Kind(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core import stores
 from gpubranches.core.arrays import evenly_spaced
-from gpubranches.core.files import escaped_path
+from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SAMPLED = 1000
 """Number of rows whose pictures are looked for."""
@@ -31,6 +35,14 @@ class PictureRoot:
     folder: str
     moves: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def named_paths(column: pa.ChunkedArray) -> list[str]:
+    """Return the paths of pictures in a column of metadata of any type; values that can be none are left out."""
+    from gpubranches.catalog.metadata.tables import json_values
+
+    values = json_values(column)
+    return [unescaped_path(value) for value in values if isinstance(value, str) and value and "\0" not in value]
 
 
 def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Path | None) -> PictureRoot:

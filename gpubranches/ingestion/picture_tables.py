@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
-from gpubranches.catalog.pictures.parts import picture_bytes, picture_column
+from gpubranches.catalog.pictures.parts import picture_bytes, picture_column, picture_paths
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.pieces import Piece
@@ -39,9 +39,10 @@ class PictureTables:
             return
         table, wanted, at = self._tables[piece.path], set(rows), rows[0]
         for batch in table.batches([str(picture_column(table.schema))], at, rows[-1] + 1):
-            for value in batch.column(0):
+            column = batch.column(0)
+            for data, name in zip(picture_bytes(column), picture_paths(column), strict=True):
                 if at in wanted:
-                    yield _opener(at, value.as_py())
+                    yield _opener(at, data.as_py(), name)
                 at += 1
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
@@ -69,9 +70,7 @@ def with_own(own: Mapping[str, pa.Array], items: pa.Table) -> pa.Table:
     return pa.table({**own, **dict(zip(names, items.columns, strict=True))})
 
 
-def _opener(row: int, value: Any) -> Opener:
-    data = picture_bytes(value)
-    named = value.get("path") if isinstance(value, dict) else None
+def _opener(row: int, data: bytes | None, named: Any) -> Opener:
     name = f"row {row}" + (f" ({named})" if isinstance(named, str) and named else "")
     if data is None:
         return Opener.broken(name, "the row has no bytes of a picture")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog import disk_errors
 from gpubranches.catalog.pictures.frames import decoded, decoding, open_video
 from gpubranches.core.arrays import open_npy
 from gpubranches.core.embedding_space import digest
-from gpubranches.core.files import atomic_file, write_npy
+from gpubranches.core.files import atomic_file, make_folder, write_npy
 from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.pieces import FileState
 
@@ -71,19 +72,32 @@ def _pulled(graph: Any) -> Iterator[Any]:
             return
 
 
-def kept_scene_times(path: str, longest_s: float, folder: Path | None) -> NDArray[np.float64]:
-    """Return `scene_times`, from a folder if it has those of the file in its present state, else kept there.
+def known_scene_times(path: str, longest_s: float, folder: Path | None) -> tuple[NDArray[np.float64], Path | None]:
+    """Return `scene_times`, from a folder if it has those of the file in its present state.
 
-    folder: None to keep nothing.
+    Also return the file where `keep_scene_times` is to keep them; None if they are kept, or without a folder.
     """
     if folder is None:
-        return scene_times(path, longest_s)
+        return scene_times(path, longest_s), None
     file = folder / f"{digest(repr((path, FileState.at(path).state, longest_s, THRESHOLD, SHORTEST_S, _WIDTH)))}.npy"
     if file.exists():
         with suppress(CatalogFormatError):  # of a damaged file, which is made again
-            return np.array(open_npy(file))
-    times = scene_times(path, longest_s)
-    folder.mkdir(parents=True, exist_ok=True)
+            return _checked_times(file), None
+    return scene_times(path, longest_s), file
+
+
+def keep_scene_times(file: Path, times: NDArray[np.float64]) -> None:
+    """Write the times of a video's scenes. Raises DataError if they cannot be written."""
+    with disk_errors(file.parent):
+        make_folder(file.parent)
     with atomic_file(file) as out:
         write_npy(out, times)
+
+
+def _checked_times(file: Path) -> NDArray[np.float64]:
+    """Return the times in a file. Raises CatalogFormatError unless they are finite, ascending, and 0 or more."""
+    times = np.array(open_npy(file))
+    sound = times.dtype == np.float64 and times.ndim == 1 and len(times) > 0 and bool(np.isfinite(times).all())
+    if not sound or times[0] < 0 or bool((np.diff(times) <= 0).any()):
+        raise CatalogFormatError(f"{file}: expected ascending times in seconds; remove the file")
     return times

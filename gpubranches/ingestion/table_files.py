@@ -17,7 +17,7 @@ from gpubranches.catalog.metadata.columns import (
     renamed_columns,
     repeated_column,
 )
-from gpubranches.catalog.pictures.parts import PICTURE_NAMES, picture_column
+from gpubranches.catalog.pictures.parts import PICTURE_NAMES, picture_column, picture_paths
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
 from gpubranches.errors import CatalogFormatError, first_line
@@ -55,9 +55,10 @@ def open_table(path: str) -> TableFile:
 
     try:
         table: TableFile = _ParquetFile(path) if path.lower().endswith(".parquet") else _opened_arrow(path)
-    except (OSError, pa.ArrowException) as error:
+        name = repeated_column(table.schema)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last one for a name that is not UTF-8
         raise _damaged(path, error) from error
-    if (name := repeated_column(table.schema)) is not None:
+    if name is not None:
         raise CatalogFormatError(
             f"{escaped_path(path)}: expected columns of distinct names, got {name} twice; rename one"
         )
@@ -191,16 +192,16 @@ def picture_places(table: TableFile, start: int, stop: int) -> dict[str, pa.Arra
 
     column = str(picture_column(table.schema))
     kind = table.schema.field(column).type
-    members: list[str | None] = []
+    members: list[Any] = []
     spans: list[tuple[int | None, int | None]] = []
     has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     if isinstance(table, _ArrowFile):
         for batch in table.batches([column], start, stop):
             spans += _byte_ranges(table, batch.column(0))
-            members += batch.column(0).field("path").to_pylist() if has_paths else []
+            members += picture_paths(batch.column(0))
     elif has_paths:
         for batch in table.batches([f"{column}.path"], start, stop):
-            members += batch.column(0).field("path").to_pylist()
+            members += picture_paths(batch.column(0))
     found = {}
     if any(isinstance(name, str) for name in members):
         names = [escaped_path(name) if isinstance(name, str) else None for name in members]
@@ -224,7 +225,7 @@ def _byte_ranges(table: _ArrowFile, values: pa.Array) -> list[tuple[int | None, 
         )
     _, offsets, data = values.buffers()
     wide = np.int64 if pa.types.is_large_binary(values.type) else np.int32
-    ends = np.frombuffer(offsets, wide)[values.offset : values.offset + len(values) + 1].astype(np.int64)
+    ends = np.frombuffer(offsets, wide, values.offset + len(values) + 1)[values.offset :].astype(np.int64)
     starts = ends[:-1] + (0 if data is None else data.address - table.buffer.address)
     if len(starts) and (starts.min() < 0 or (starts + np.diff(ends)).max() > table.buffer.size):
         raise CatalogFormatError(

@@ -22,7 +22,7 @@ from gpubranches.ingestion.embedding import decoding_threads
 from gpubranches.ingestion.options import SCENES
 from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
-from gpubranches.ingestion.scenes import kept_scene_times
+from gpubranches.ingestion.scenes import keep_scene_times, known_scene_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,24 +39,30 @@ class VideoFrames:
     whole_files = False
 
     def __init__(self, root: str, every_s: float, scenes: bool = False, kept: Path | None = None):
-        self.root, self._every_s, self._kept = root, every_s, kept
-        self._times: dict[str, NDArray[np.float64]] | None = {} if scenes else None
+        self.root, self._every_s, self._scenes, self._kept = root, every_s, scenes, kept
+        self._times: dict[str, NDArray[np.float64]] = {}
         self.broken: dict[str, str] = {}
 
     def frames(self, path: str) -> int:
-        """Return how many frames of a video are items, at least 1. Raises BackendUnavailableError without PyAV."""
+        """Return how many frames of a video are items, at least 1.
+
+        Raises BackendUnavailableError without PyAV, DataError if the times of scenes cannot be kept.
+        """
         try:
-            if self._times is not None:
-                self._times[path] = kept_scene_times(path, self._every_s, self._kept)
-                return len(self._times[path])
-            # A frame at the very end of the video would be the one before it again.
-            return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
+            if not self._scenes:
+                # A frame at the very end of the video would be the one before it again.
+                return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
+            times, unkept = known_scene_times(path, self._every_s, self._kept)
         except DataError as error:
             self.broken[path] = str(error).removeprefix(f"{escaped_path(path)}: ")
             return 1
+        if unkept is not None:  # a full disk is no fault of the video
+            keep_scene_times(unkept, times)
+        self._times[path] = times
+        return len(times)
 
     def _seconds(self, path: str, row: int) -> float:
-        return row * self._every_s if self._times is None else float(self._times[path][row])
+        return row * self._every_s if not self._scenes else float(self._times[path][row])
 
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield an opener for each of these frames of a video."""

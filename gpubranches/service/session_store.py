@@ -269,8 +269,11 @@ class SessionStore(Tables):
             connection.execute("UPDATE sessions SET deleted_s = used_s WHERE session = ?", (session,))
 
     def bring_back(self, session: str) -> bool:
-        """Show a discarded session again as it was; return False if it is deleted for good or was never discarded."""
-        query = "UPDATE sessions SET deleted_s = NULL WHERE session = ? AND deleted_s >= ?"
+        """Show a discarded session again as it was; return False if it is deleted for good or unknown.
+
+        A session that is shown stays so: the request may come twice.
+        """
+        query = "UPDATE sessions SET deleted_s = NULL WHERE session = ? AND coalesce(deleted_s >= ?, TRUE)"
         with self.database.writing() as connection:
             return connection.execute(query, (session, time.time() - DISCARDED_S)).rowcount > 0
 

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import uuid
+import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 _PARTS = 64
 """Number of subfolders. Each is kept below its share of the limit, so that only a small folder has to be listed."""
+
+_SUM_BYTES = 4
+"""Size of the CRC-32 at the end of each file."""
 
 
 class Thumbnails:
@@ -45,7 +49,7 @@ class Thumbnails:
                 self._held.move_to_end(key)
                 return self._held[key]
         file = self._file(key)
-        jpeg = _read(file)
+        jpeg = read_kept(file)
         if not jpeg:
             jpeg = thumbnail(picture, size)
             self._write(file, jpeg)
@@ -69,7 +73,7 @@ class Thumbnails:
         part = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(jpeg)
+            part.write_bytes(jpeg + _sum(jpeg))
             part.replace(file)
             self._shrink(file.parent)
         except OSError as error:
@@ -92,13 +96,18 @@ class Thumbnails:
                 surplus -= stat.st_size
 
 
-def _read(file: Path | None) -> bytes:
-    """Return a cached thumbnail; nothing if there is none, or if a crash left it incomplete."""
+def read_kept(file: Path | None) -> bytes:
+    """Return a cached thumbnail; nothing if there is none, or if its checksum shows that it is damaged."""
     try:
-        jpeg = b"" if file is None else file.read_bytes()
+        content = b"" if file is None else file.read_bytes()
     except OSError:
         return b""
-    return jpeg if jpeg.startswith(b"\xff\xd8") and jpeg.endswith(b"\xff\xd9") else b""
+    jpeg = content[:-_SUM_BYTES]
+    return jpeg if content[-_SUM_BYTES:] == _sum(jpeg) else b""
+
+
+def _sum(jpeg: bytes) -> bytes:
+    return zlib.crc32(jpeg).to_bytes(_SUM_BYTES, "little")
 
 
 def thumbnail(path: Source, size: int = 256) -> bytes:

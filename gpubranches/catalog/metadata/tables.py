@@ -61,7 +61,10 @@ class ParquetFile(pq.ParquetFile):  # type: ignore[misc]  # noqa: TID251
     """
 
     def __init__(self, source: Any, **options: Any):
-        super().__init__(source, pre_buffer=False, **options)
+        try:
+            super().__init__(source, pre_buffer=False, **options)
+        except UnicodeDecodeError as error:  # pyarrow lets it pass
+            raise pa.ArrowInvalid("the name of a column is not UTF-8") from error
 
     def read(self, *arguments: Any, **options: Any) -> pa.Table:
         """Return all rows, see `pyarrow.parquet.ParquetFile.read`."""

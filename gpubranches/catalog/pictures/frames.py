@@ -187,7 +187,9 @@ def open_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise DataError(f"{name}: the file has no video")
+            if stream.codec_context is None:
+                raise DataError(f"{name}: the codec of the video is unknown")
             yield container, stream
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:  # the last for times beyond 64 bits
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{name}: cannot read the video: {reason}") from error

@@ -73,10 +73,24 @@ def _is_bytes(kind: pa.DataType | None) -> bool:
     return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
-def picture_bytes(value: Any) -> bytes | None:
-    """Return the bytes of a value in a column of pictures, or None if it has none."""
-    found = value.get("bytes") if isinstance(value, dict) else value
-    return found if isinstance(found, bytes) else None
+def picture_bytes(column: pa.Array) -> pa.Array:
+    """Return the bytes in a column of pictures; null for a row without a picture."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+
+
+def picture_paths(column: pa.Array) -> list[Any]:
+    """Return the paths beside the bytes in a column of pictures, of any type, None for none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from gpubranches.catalog.metadata.tables import json_values
+
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("path") < 0:
+        return [None] * len(column)
+    return json_values(pa.chunked_array([pc.struct_field(column, "path")]))
 
 
 def open_row(path: Path | str, row: int) -> IO[bytes]:
@@ -106,9 +120,9 @@ def _read_row(path: Path | str, row: int) -> bytes:
                 if column is not None and first <= row < first + rows:
                     for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column]):
                         if row < first + len(batch):
-                            data = picture_bytes(batch.column(0)[row - first].as_py())
+                            data = picture_bytes(batch.column(0))[row - first].as_py()
                             if data is not None:
-                                return data
+                                return bytes(data)
                             break
                         first += len(batch)
                     break
