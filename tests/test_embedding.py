@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import embedding
+from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.errors import DataError, DeviceMemoryError, UsageError
 from gpubranches.ingestion.embedding import EmbeddingRates, decoding_threads, embed_in_order
 
@@ -174,3 +175,31 @@ def test_an_ingest_and_a_bare_loop_of_open_clip_embed_alike(program):
     assert code == 0, err
     assert float(re.search(r"largest difference of a stored number from the loop's is (\S+);", out)[1]) < 2e-3
     assert re.search(r"\| a whole ingest \| [\d,]+ \|", out)
+
+
+@pytest.fixture
+def three_threads():
+    """Let torch use three threads."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield torch
+    torch.set_num_threads(before)
+
+
+def test_the_parts_of_a_batch_on_a_cpu_give_the_rows_of_the_whole_and_leave_the_threads_of_torch_alone(three_threads):
+    torch, device, seen = three_threads, TorchDevice("cpu"), []
+    weights = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(67, 24, generator=torch.Generator().manual_seed(1))
+
+    def forward(part):
+        seen.append((len(part["x"]), torch.get_num_threads()))
+        return part["x"] @ weights
+
+    rows = device.rows(forward, {"x": x})
+    np.testing.assert_allclose(rows, (x @ weights).numpy(), rtol=1e-5, atol=1e-5)
+    assert sorted(seen) == [(22, 1), (22, 1), (23, 1)]
+    assert torch.get_num_threads() == 3
+    seen.clear()
+    device.rows(forward, {"x": x[:9]})
+    assert seen == [(9, 3)]

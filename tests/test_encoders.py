@@ -129,7 +129,7 @@ def test_models_of_transformers_that_cannot_be_used_are_refused_in_one_sentence(
     (tmp_path / "empty").mkdir()
     for name, error, says in [
         ("vit", DataError, "2 are missing, such as pooler.dense.bias; get the whole model"),
-        ("bert", UsageError, "one vector a picture.*got BertModel"),
+        ("bert", UsageError, "one vector per picture.*got BertModel"),
         ("broken", DataError, "cannot load the model.*check the files"),
         ("bare", DataError, "cannot load the model.*check the files"),
         ("empty", DataError, r"config\.json: expected a file with a JSON object, found none; get the whole model"),

@@ -91,7 +91,7 @@ class OpenClipEncoder:
         return self._device.rows(lambda batch: self._model.encode_text(batch["tokens"]), {"tokens": tokens})
 
     def _encode_images(self, batch: Any) -> Any:
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float().div_(255)  # in place: a batch is a hundred megabytes
+        pixels = batch["pixels"].permute(0, 3, 1, 2).contiguous().float().div_(255)  # in place: a batch is large
         mean, std = (tensor.to(pixels.device) for tensor in (self._mean, self._std))
         return self._model.encode_image(pixels.sub_(mean).div_(std))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from gpubranches.errors import DeviceMemoryError, UsageError, first_line, missin
 
 GPU_BATCH_SIZE = 256
 """Pictures that a GPU embeds together if its memory is large enough."""
+_PART_ROWS = 8
+"""Rows of a batch that are worth a thread of their own."""
 _log = logging.getLogger(__name__)
 
 
 class TorchDevice:
     """Runs torch models on one device, one batch at a time; several threads may call it.
+
+    On a CPU each core runs a part of a large batch. Torch would divide each operation between the cores instead; its
+    threads then wait for each other after each operation, and the longer, the more other threads decode meanwhile.
 
     name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". On a GPU the model runs under autocast in float16.
     From the first batch whose result is not finite, it runs in bfloat16, or in float32 on cards without bfloat16. A
@@ -39,6 +45,8 @@ class TorchDevice:
         self.batch_size = GPU_BATCH_SIZE if self.on_gpu else BATCH_SIZE
         self._half: Any = torch.float16 if self.on_gpu else None
         self._largest: int | None = None
+        self._cores = 1 if self.on_gpu else torch.get_num_threads()
+        self._pool: ThreadPoolExecutor | None = None
         self.turn = threading.Lock()
 
     def place(self, model: Any) -> Any:
@@ -85,6 +93,9 @@ class TorchDevice:
     def _run(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:
         if self.on_gpu:
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
+        parts = min(self._cores, len(next(iter(batch.values()))) // _PART_ROWS)
+        if parts > 1:
+            return self._run_parts(forward, batch, parts)
         with self.turn, self.torch.inference_mode():
             here = {name: tensor.to(self.name, non_blocking=self.on_gpu) for name, tensor in batch.items()}
             rows = self._autocast(forward, here)
@@ -94,6 +105,26 @@ class TorchDevice:
                 rows = self._autocast(forward, here)
             result: NDArray[np.float32] = rows.cpu().numpy()
         return result
+
+    def _run_parts(self, forward: Callable[[Any], Any], batch: Mapping[str, Any], count: int) -> NDArray[np.float32]:
+        """Apply `forward` to `count` parts of a batch, each in a thread for which torch uses one core."""
+        torch = self.torch
+
+        def run(number: int) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                rows: NDArray[np.float32] = (
+                    forward({name: parts[number] for name, parts in divided.items()}).float().numpy()
+                )
+            return rows
+
+        divided = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
+        with self.turn:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads, initargs=(1,))
+            try:
+                return np.concatenate(list(self._pool.map(run, range(count))))
+            finally:
+                torch.set_num_threads(self._cores)  # threads that call torch for the first time take the last setting
 
     def _autocast(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> Any:
         if self._half is None:
