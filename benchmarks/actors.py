@@ -1,13 +1,13 @@
-"""Measure a cluster of two nodes beside one process over the same rows, and kill its actors amid questions.
+"""Measure a cluster of two nodes beside one process over the same rows, and kill its actors during queries.
 
     python -m benchmarks.actors --rows 10000000 --out benchmarks/results/actors
 
 Both nodes are in this machine; each has one CPU and one shard. One process uses two threads. The catalog and the
-questions are those of `benchmarks.scale`. The table gives medians of rounds in turns.
+queries are those of `benchmarks.scale`. The table has medians over rounds, in which both are measured in turn.
 
-Then users ask the same questions, 200 by default, and an actor is killed by SIGKILL after a third and after two thirds
+Then users send the same queries, 200 by default, and an actor is killed by SIGKILL after a third and after two thirds
 of them. Every answer is compared, byte for byte, with that of one process. The run fails if one is wrong or refused.
-Recovery is the longest time that a question took.
+Recovery is the longest time of a query.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def content(answer: Any) -> list[bytes]:
 
 @dataclass
 class Asked:
-    """What users met: the number of answers, of wrong ones, the errors, and the longest time of a question."""
+    """The results of the users: the number of answers, of wrong ones, the errors, and the longest time of a query."""
 
     right: dict[str, list[bytes]]
     total: int
@@ -86,13 +86,13 @@ class Asked:
                 self._lock.notify_all()
 
     def wait_for(self, answers: int) -> None:
-        """Wait until there are so many answers or errors."""
+        """Wait for a number of answers or errors."""
         with self._lock:
             self._lock.wait_for(lambda: self.answers + len(self.errors) >= answers)
 
 
 def kill_amid(backend: ShardedBackend, asks: dict[str, Question], right: dict[str, list[bytes]], total: int) -> Asked:
-    """Let four users ask, and kill each of two actors once; return what they met."""
+    """Let four users send queries, and kill each of two actors once; return the results."""
     asked = Asked(right, total)
     users = [threading.Thread(target=asked.ask, args=(backend, asks)) for _ in range(4)]
     for user in users:
@@ -107,7 +107,7 @@ def kill_amid(backend: ShardedBackend, asks: dict[str, Question], right: dict[st
 
 
 def measure(table: SpeedTable, catalog: Catalog, asked_in_all: int) -> Asked:
-    """Add the rows of the table; return what the users met."""
+    """Add the rows of the table; return the results of the users."""
     asks = questions(catalog)
     with CpuBackend(catalog, threads=2) as whole_, over_two_nodes(catalog) as parted:
         right = {name: content(ask(whole_)) for name, ask in asks.items()}

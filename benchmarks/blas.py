@@ -3,9 +3,9 @@
     python -m benchmarks.blas [--n 1000000] [--dims 512] [--rounds 8] [--busy 0] [--data FOLDER]
 
 The catalog is that of `benchmarks.harness.synthetic_catalogs`. Three sessions with 4, 8 and 15 items marked right, and
-as many wrong, find all in turn, on one thread in even rounds and on all in odd ones. Printed are the medians of a find
-all in seconds, and in seconds of processor time of all threads. --busy: processes that compute beside it, as on a
-server that is used.
+as many wrong, find all in turn, on one thread in even rounds and on all in odd ones. The program prints the medians of
+a find all in seconds, and in seconds of processor time of all threads. --busy: the number of processes that compute at
+the same time, as on a busy server.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure(catalog: Catalog, owners: np.ndarray, rounds: int) -> dict[str, list
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Let as many processes compute within the block."""
+    """Let a number of processes compute within the block."""
     with ExitStack() as stack:
         for _ in range(count):
             process = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -2,11 +2,10 @@
 
     python -m benchmarks.codes --out benchmarks/results/codes
 
-The data is that of `benchmarks.harness.real_data`. The names of all classes, and as many others as make up a quarter of
-the vocabulary, are held out of the training of every head; so are the rows that `gpubranches.encoders.holdout` holds
-out. Heads with and without the KoLeo term are trained with the same seeds, and the same command that anyone can run,
-`gpubranches evaluate codes`, measures them all in one run. The goals are for the codes decoded, as the other codecs
-are.
+The data is that of `benchmarks.harness.real_data`. The heads are trained without a quarter of the vocabulary, which
+includes the names of all classes, and without the rows that `gpubranches.encoders.holdout` holds out. Heads with and
+without the KoLeo term are trained with the same seeds, and `gpubranches evaluate codes` measures them all in one run.
+The goals are for decoded codes, because the other codecs are decoded, too.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     gpubranches ingest $DATA/caltech101 $DATA/pets_dtd $DATA/distractors --out catalog --embedder vocabulary:...
     python -m benchmarks.combinations catalog
 
-Each class that has a text is asked for by its name, by five of its items one by one, and by both; the wrong item
-nearest to what was asked is subtracted: by a share of what the query has along it, or with a fixed weight. Items named
-in a query count nowhere. "wrong" is the share of the first R items, R the size of the class, that are of the subtracted
-item's class.
+For each class that has a text, the queries are its name, each of five of its items, and both together. The wrong item
+nearest to the query is subtracted: by a share of the query's component in its direction, or with a fixed weight. Items
+that a query names are not counted. "wrong" is the share of the first R items, R the size of the class, that are of the
+subtracted item's class.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches import Catalog
+from gpubranches.core.arrays import unit
 from gpubranches.encoders import VocabularyEmbedder, open_embedder
 from gpubranches.research.tables import markdown_table
 from gpubranches.retrieval import queries as weighed
-from gpubranches.retrieval.queries import combine, unit
+from gpubranches.retrieval.queries import combine
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 FIXED = (0.1, 0.25, 0.5)

@@ -4,8 +4,8 @@
 
 The data and the simulated user are those of `benchmarks.quality`. Each simulation is a concept, a seed and a number of
 marks: refine, estimate, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks,
-estimate. Votes alone are refined and audited apart. What an interval has to hold is the precision of what matches, and
-its recall of the whole catalog, from the labels.
+estimate. Refines and audits by votes alone are reported separately. An interval has to contain the true precision of
+the matches, or their true recall over the whole catalog, by the labels.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Compare the images a second of an ingest with those of a bare loop of open_clip with a DataLoader.
+"""Compare the images per second of an ingest with those of a bare loop of open_clip with a DataLoader.
 
     python -m benchmarks.embedding photos --out benchmarks/results/embedding.md
 
-Both embed all pictures of a folder, by default scenes of the demo, with one model of random weights, on a GPU where
-there is one. They take turns in one run. The ingest makes a whole catalog: it reads and digests every file,
-decodes, embeds, writes, makes codes and syncs. The loop decodes in one worker process a core, and keeps the embeddings
-in memory. Loading the model is in neither.
+Both embed all pictures of a folder, by default scenes of the demo, with the same model of random weights, on a GPU if
+there is one. They take turns in one run. The ingest makes a whole catalog: it reads and digests every file, decodes,
+embeds, writes, makes codes and syncs. The loop decodes in one worker process per core, and keeps the embeddings in
+memory. Loading the model is in neither.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def draw_scenes(folder: Path, count: int) -> None:
 
 
 class BareLoop:
-    """open_clip as its users call it: a DataLoader with one worker a core, inference mode, unit rows."""
+    """open_clip as its users call it: a DataLoader with one worker per core, inference mode, unit rows."""
 
     def __init__(self, model: Path, files: list[Path], batch_size: int):
         import open_clip
@@ -117,7 +117,7 @@ def ingest(folder: Path, out: Path, embedder: Embedder, batch_size: int) -> tupl
 
 
 def measure(folder: Path, model: Path, work: Path, repeats: int, batch_size: int) -> dict[str, Any]:
-    """Return images a second of both, by round, and the largest difference between their embeddings."""
+    """Return the images per second of both, by round, and the largest difference between their embeddings."""
     from gpubranches import Catalog
 
     (scanned,) = scan([folder])

@@ -2,10 +2,10 @@
 
     python -m benchmarks.ingest --rows 10000000 --out benchmarks/results/ingest
 
-One core means the work before ingest used several: a segment is read, encoded, ordered and written before the next is
-begun, by one thread, which scales all rows of a block at a time. BLAS uses all cores there; on all cores, each thread
-that encodes uses BLAS on one. The table gives medians of rounds in turns. The run fails
-unless all files of both catalogs but the manifests are equal. Memory is the largest anonymous memory above that before.
+On one core the work is done as before ingest used several cores: one thread reads, encodes, orders and writes a segment
+before it begins the next, and scales all rows of a block at a time. There BLAS uses all cores. In an ingest on all
+cores, each thread that encodes uses BLAS on one core. The table gives medians of rounds in turns. The run fails unless
+all files of both catalogs but the manifests are equal. Memory is the largest increase of the anonymous memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure how fast ingest reads pictures from a folder, tars and tables, and in how much memory.
 
-The same pictures lie in a folder, in tars of 1,000, in a Parquet file and in an Arrow file as `datasets` saves it. Each
-round ingests each of them in a process of its own, in another order; a rate is the median over the rounds.
+The same pictures are in a folder, in tars of 1,000, in a Parquet file, and in an Arrow file as `datasets` saves it.
+Each round ingests each of them in a separate process, in another order; a rate is the median over the rounds.
 """
 
 from __future__ import annotations

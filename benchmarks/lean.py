@@ -22,7 +22,7 @@ LEANS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def f_beta(found: dict[str, float], lean: float) -> float:
-    """Return the weighted harmonic mean of precision and recall, recall counting 4^lean times as much."""
+    """Return the weighted harmonic mean of precision and recall, in which recall counts 4^lean times as much."""
     precision, recall = found["precision"], found["recall"]
     square = 16.0**lean
     return float((1 + square) * precision * recall / max(square * precision + recall, 1e-12))

@@ -3,8 +3,9 @@
     python -m benchmarks.map_frames --out benchmarks/results/map-frames.md
 
 The scripts are those of the page, from web/static; the points are drawn at random, in clusters. A frame paints all
-points and sends the image to the canvas. A move of the map needs one, a step of the pointer a look-up of the nearest
-point. The time of a frame is told beside that of an empty map in the same run. Needs playwright and Chromium.
+points and sends the image to the canvas. A move of the map needs one frame; a step of the pointer needs a look-up of
+the nearest point. The time of a frame is printed beside that of an empty map in the same run. Needs playwright and
+Chromium.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers --rows 1000000 --out benchmarks/results/peers.md
 
-Each engine runs in a process of its own, on all cores. It loads the codes, (n, 32) as numbers, and a column `part` of
-whole numbers from 0 to 99. The nearest codes are asked for `part < 1`, `part < 10` and all items. Faiss cannot test a
+Each engine runs in a separate process, on all cores. It loads the codes, (n, 32) as numbers, and a column `part` of
+whole numbers from 0 to 99. The queries for nearest codes use `part < 1`, `part < 10` and all items. Faiss cannot test a
 condition, so its filters are bitmaps made in advance; gpubranches keeps the bitmap of a condition after the warm-up
 round. Peak memory includes the imports of the program. Shares found count the rows that are as near as the true 100.
 """
@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.machine import machine_facts
+from benchmarks.harness.machine import machine_facts, peak_resident_bytes
 from benchmarks.harness.options import out_file, out_folder, whole
 from benchmarks.harness.publishing import command_line, document, publish
 from benchmarks.harness.speed_table import made_catalog, work_folder
@@ -187,7 +186,7 @@ ENGINES: dict[str, tuple[str | None, Callable[[Work], Engine]]] = {
 
 
 def probe(name: str, folder: Path, repeats: int) -> None:
-    """Load one engine, ask it everything, and print a line for each round and one of JSON with its times."""
+    """Load one engine, run all queries, and print a line for each round and a line of JSON with its times."""
     work = Work(folder)
     furthest = np.load(folder / "furthest.npy")
     start = time.perf_counter()
@@ -210,7 +209,7 @@ def probe(name: str, folder: Path, repeats: int) -> None:
                 result["ms"].setdefault("boxes", []).append(1e3 * (time.perf_counter() - start))
         medians = {what: round(float(np.median(times)), 2) for what, times in result["ms"].items()}
         print(f"{name}: round {number} of {repeats}, medians in ms so far {medians}", file=sys.stderr, flush=True)
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak_mb"] = peak_resident_bytes() / 1e6
     print(json.dumps(result))
 
 
@@ -239,7 +238,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def line(name: str, folder: Path, repeats: int) -> tuple[str, ...]:
-    """Run one engine in a process of its own and return its line of the table."""
+    """Run one engine in a separate process and return its line of the table."""
     package = ENGINES[name][0]
     if package is not None and importlib.util.find_spec(package) is None:
         return (name, f"skipped: {package} is not installed", *[""] * (len(_HEADER) - 2))

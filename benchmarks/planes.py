@@ -4,8 +4,8 @@
 
 The data is that of `benchmarks.harness.real_data`, with the groups of `broad.json`. A simulated user wants a group,
 such as all boats, and marks 8 items of one of its classes right and 12 items of no class of the group wrong. The other
-classes of the group are what was missed. Of each plane: the share of items of the same missed class among the 10
-nearest points of an item of it, mean over the classes. The planes are the first two principal components of
+classes of the group are missed. For each plane the program prints the share of items of the same missed class among the
+10 nearest points of an item of this class, mean over the classes. The planes are the first two principal components of
 
 - everything drawn, without whitening
 - matches and what lies below the cut, each of the same weight, without whitening
@@ -62,7 +62,7 @@ def main() -> None:
                 others = np.setdiff1d(np.arange(catalog.n), group)
                 session.mark(rng.choice(others, WRONG, replace=False), -1)
                 session.find_all()
-                ids = AnswerMaps().get(session.last_found(), session.last_answer(), None).ids
+                ids = AnswerMaps().get(session.last_found(), session.last_answer()).ids
                 chances.append(float(np.mean([np.mean(among(ids, items)) for items in missed])))
                 for name, plane in planes(catalog, session, ids).items():
                     shares = [purity(plane.points(catalog, ids), among(ids, items)) for items in missed]

@@ -3,14 +3,14 @@
     python -m benchmarks.scale --sizes 1000000,2000000,4000000,8000000 --out benchmarks/results/scale.md
 
 Catalogs of codes (32 bytes) and sign bits of 512 dims are made in --folder, or used again. At each size the program
-measures bytes on disk, bytes on a card by its memory plan, and the time of four questions on one thread. A line through
+measures bytes on disk, bytes on a card by its memory plan, and the time of four queries on one thread. A line through
 the sizes gives each term: a constant and a slope per item; "off" is the largest deviation of a measured point from it.
 
-Questions over shards are asked of a backend over shards in this process, which counts the bytes of the arrays and
-texts of questions and answers; what a transport adds is not counted. The latency of scatter and gather is simulated:
-each shard takes a time drawn from those measured, scaled by the line to its rows and divided by its threads, as if
-these shared the work evenly. With the probability --straggling it takes --slowdown times as long. The answer waits
-for the slowest shard, and for merging, which is measured at each number of shards.
+Queries over shards use a backend over shards in this process, which counts the bytes of the arrays and texts of queries
+and answers; the overhead of a transport is not counted. The latency of scatter and gather is simulated: each shard
+takes a time drawn from those measured, scaled by the line to its rows and divided by its threads, as if the threads
+shared the work evenly. With the probability --straggling it takes --slowdown times as long. The answer waits for the
+slowest shard, and for merging, which is measured at each number of shards.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Line:
 
 
 def questions(catalog: Catalog) -> dict[str, Question]:
-    """Return four questions that differ in what they read, each a function of a backend."""
+    """Return four queries that read different data, each a function of a backend."""
     rng = np.random.default_rng(1)
     codes = catalog.codes(catalog.sample_ids(40, rng))
     weights = rng.standard_normal(_D).astype(np.float32)
@@ -179,7 +179,7 @@ def sent(catalog: Catalog, count: int) -> dict[str, float]:
 
 
 def merging_s(count: int, each: int) -> float:
-    """Return the median seconds of merging the lists of so many shards, which have been sorted."""
+    """Return the median seconds of merging the sorted lists of a number of shards."""
     rng = np.random.default_rng(0)
     lists = [np.sort(rng.standard_normal(each).astype(np.float32))[::-1] for _ in range(count)]
     ids = rng.permutation(count * each).astype(np.int64)

@@ -25,6 +25,7 @@ Without a GPU the suite checks the kernels in these ways:
 - Each barrier is shown to be needed, and no two accesses to shared memory lack one (`tests/test_kernel_mutations.py`).
 - NVRTC compiles the kernels for seven architectures without spills (`tests/test_sass.py`).
 - CuPy's wheel compiles them for three architectures without a card (`tests/test_cupy_wheel.py`), and does not run them.
+  It packs the arguments of a launch only where a driver is.
 - Both calls of `scripts/gpu_verify` are rehearsed with a stand-in for CuPy (`tests/test_verify_rehearsal.py`).
 
 These tests do not cover speed, CuPy on a real driver, the memory ordering of a card, or
@@ -34,10 +35,9 @@ measurements.
 
 These parts have not run on a card either:
 
-- faiss (`--nn faiss`, over codes and over resident embeddings, and the engine `faiss-gpu` of the benchmark). Its calls
-  are checked against faiss's documentation and a stand-in. The calls of `benchmarks/verify/nearest.py` to faiss and
-  CAGRA are checked against their documentation only. Until the times of both are measured on a card, `--nn auto` uses
-  the kernels.
+- faiss (`--nn faiss`, over codes and over resident embeddings, the engine `faiss-gpu` of the benchmark, and the calls
+  of `benchmarks/verify/nearest.py`). Its calls are checked against faiss's documentation and a stand-in. Until the
+  times of faiss and of the kernels are measured on a card, `--nn auto` uses the kernels.
 - Catalogs whose embeddings are decoded on the host and rescored on the card, and the way back to the host when a commit
   drops the embeddings.
 - `train-head --device cuda`, which `tests/test_train_head.py` tries where torch sees a card.

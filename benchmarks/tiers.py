@@ -3,9 +3,9 @@
     python -m benchmarks.tiers --out benchmarks/results/tiers.md
 
 The data and the simulated user are those of `benchmarks.quality`. Each simulation is a concept, a seed and a number of
-marks: refine, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks. Items count that
-have no mark: of the others the tier is what the user said. Sure is to be right in nine of ten, likely in
-five to nine of ten, borderline in fewer than five.
+marks: refine, mark an audit of 20, estimate, mark 20 more, estimate, refine with all of these marks. Only items without
+a mark count, because the user decided the tier of the others. The goal is that nine of ten sure items are right, five
+to nine of ten likely items, and fewer than five borderline items.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.words --positives 2 3 5 8 --out benchmarks/results/words.md
 
-The data and the simulated user are those of `benchmarks.quality`; the concepts are those whose name is a text that can
-be asked for, down to classes of 20 items.
+The data and the simulated user are those of `benchmarks.quality`; the concepts are the classes of 20 items or more
+whose name has a text embedding.
 """
 
 from __future__ import annotations

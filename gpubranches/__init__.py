@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used, so that `import gpubranches` needs NumPy alone."""
+    """Import a public name when it is first used, so that `import gpubranches` needs only NumPy."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gpubranches' has no attribute {name!r}")
     return getattr(importlib.import_module(f"gpubranches.{_HOMES[name]}"), name)

@@ -1,5 +1,9 @@
 """The errors that users can meet. Every message says what was expected, what came, and what to do."""
 
+from __future__ import annotations
+
+from typing import Self
+
 
 def printable(text: str, keep: str = "") -> str:
     """Return an untrusted text with all characters escaped that would break a line or control the terminal.
@@ -14,6 +18,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without a full stop; the name of its class for an empty message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .") if lines else type(error).__name__
+
+
 class GpuBranchesError(Exception):
     """Base of all errors raised on purpose; doors turn it into an exit code or an HTTP status.
 
@@ -24,6 +34,15 @@ class GpuBranchesError(Exception):
     http_status = 500
     retry_after_s: int | None = None
     """Whole seconds after which the same call may succeed, or None if unknown."""
+    reason = ""
+    """The key of the page's text about this error, "" where the page shows the text of its status."""
+    values: dict[str, str | int | float]
+    """What that text names."""
+
+    def because(self, reason: str, /, **values: str | int | float) -> Self:
+        """Return this error with its `reason` and `values`, so that the page can show it in each language."""
+        self.reason, self.values = reason, values
+        return self
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -45,18 +64,11 @@ class UnknownNameError(UsageError):
 
     def __init__(self, message: str, text: str, known: int, suggestions: tuple[str, ...] = (), meant: str = ""):
         super().__init__(message)
+        self.because("unknown-name", text=text[:80], count=known)
         self.text = text
         self.known = known
         self.suggestions = suggestions
         self.meant = meant
-
-
-class UnknownItemsError(UsageError):
-    """Items are not in the catalog. ids: some of them, (m,) ints."""
-
-    def __init__(self, message: str, ids: tuple[int, ...]):
-        super().__init__(message)
-        self.ids = ids
 
 
 class ArrayError(UsageError):
@@ -68,11 +80,7 @@ class NotFittedError(UsageError):
 
 
 class LabelError(UsageError):
-    """Marks cannot be used: none positive, unknown or deleted items. none_right: no item is marked right."""
-
-    def __init__(self, message: str, none_right: bool = False):
-        super().__init__(message)
-        self.none_right = none_right
+    """Marks cannot be used: none positive, unknown or deleted items."""
 
 
 class SessionGoneError(UsageError):

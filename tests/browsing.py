@@ -91,6 +91,11 @@ def find_teapots(page, labels):
     page.wait_for_url("**/matches?*")
 
 
+def next_frames(page):
+    """Wait until the page has been drawn twice: what follows a scroll or a new size has begun then."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def back(page):
     """Go back; the address is loaded anew, and before the style sheet is there nothing can be measured."""
     with page.expect_event("load"):
@@ -111,8 +116,8 @@ def wait_for_focus(page, item):
 
 def wait_for_counts(page, positive, negative):
     page.wait_for_function(
-        "([p, n]) => document.querySelector('#positive').textContent == p"
-        " && document.querySelector('#negative').textContent == n",
+        "([p, n]) => document.querySelector('#positive')?.textContent == p"
+        " && document.querySelector('#negative')?.textContent == n",
         arg=[str(positive), str(negative)],
     )
 
@@ -145,7 +150,8 @@ def violations(page, name):
     """
     if SCREENSHOTS:
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
-    page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
+    if not page.evaluate("'axe' in window"):
+        page.evaluate((Path(__file__).parent / "vendor/axe.min.js").read_text())
     found = page.evaluate("""() => axe.run({exclude: [".tile:nth-child(n+9)"]}, {
         resultTypes: ["violations"],
         runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],

@@ -48,6 +48,14 @@ def program(capsys, monkeypatch, tmp_path):
     return run
 
 
+@pytest.fixture
+def run(program):
+    """Run the command line in this process; return exit code, standard output and standard error."""
+    from gpubranches import cli
+
+    return lambda *arguments: program(cli.main, *arguments)
+
+
 @pytest.fixture(scope="session")
 def chromium():
     from browsing import ARGUMENTS, CHROMIUM

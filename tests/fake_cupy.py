@@ -71,7 +71,8 @@ def make(limit=1 << 30):  # noqa: C901
     """Return a module like cupy whose card has `limit` bytes, counted until they are freed; `log` tells what was done.
 
     kernels: what its card computes, by entry point; of others the launch is logged alone. failing: what is raised by
-    the next calls of the driver; broken: what is raised, by name, when a module is made or a sort begun.
+    the next calls of the driver; broken: what is raised, by name, when a module is made, a sort begun or memory
+    freed.
     """
     card = Card(limit)
     cupy = types.SimpleNamespace(log=[], failing=None, broken={}, card=card, kernels={"allow_both": allow_both})
@@ -83,6 +84,8 @@ def make(limit=1 << 30):  # noqa: C901
             return Pointer(card.take(size))
 
         def free_all_blocks(self):
+            if "free" in cupy.broken:
+                raise cupy.broken["free"]
             cupy.log.append("freed")
             card.kept = 0
 

@@ -1,5 +1,6 @@
 """A small world with pictures: the clusters of `clusters.py`, each item drawn in the colour of its name."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,9 @@ def write_pictures(folder: Path, n: int = 700) -> np.ndarray:
     labels = write_world(folder, n)
     (folder / "images/pictures").mkdir()
     paths = [f"pictures/{row:05}.jpg" for row in range(n)]
+    drawn = [_drawn(colour) for colour in COLOURS]
     for path, label in zip(paths, labels, strict=True):
-        picture = Image.new("RGB", (480, 320), "whitesmoke")
-        ImageDraw.Draw(picture).ellipse([160, 80, 320, 240], fill=COLOURS[label])
-        picture.save(folder / "images" / path, quality=60)
+        (folder / "images" / path).write_bytes(drawn[label])
     (folder / "images" / paths[5]).unlink()
     (folder / "images" / paths[6]).write_bytes(b"this is no picture")
     captions = ["background" if label < 0 else NAMES[label] for label in labels]
@@ -31,6 +31,14 @@ def write_pictures(folder: Path, n: int = 700) -> np.ndarray:
     table = pa.table({"caption": captions, "image_path": paths, "label": labels})
     pq.write_table(table, folder / "images/metadata/metadata_0.parquet")
     return labels
+
+
+def _drawn(colour: str) -> bytes:
+    """Return a JPEG of a disc."""
+    picture, file = Image.new("RGB", (480, 320), "whitesmoke"), io.BytesIO()
+    ImageDraw.Draw(picture).ellipse([160, 80, 320, 240], fill=colour)
+    picture.save(file, "JPEG", quality=60)
+    return file.getvalue()
 
 
 def write_served(folder: Path) -> None:

@@ -35,7 +35,7 @@ def test_tiers_part_what_matches_and_follow_the_score(seed, lean, gap, marked_si
     marks = {**made_with, **dict.fromkeys(right.tolist(), 1), **dict.fromkeys(wrong.tolist(), -1)}
     answer = answer.recut(lean, marks, {})
     parts = {name: part.ids for name, part in answer.parts.items()}
-    assert tuple(parts) == PARTS[:5]
+    assert tuple(parts) == PARTS[:6]
     assert sorted(np.concatenate([parts[name] for name in TIERS])) == sorted(parts["all"])
     assert len(parts["all"]) == answer.ranking.total
     assert np.isin([*made_with], parts["sure"]).all()
@@ -78,8 +78,8 @@ def test_votes_have_no_tiers():
     audited = dict.fromkeys(completeness.drawn.ids.tolist(), -1)
     answer = Answer(None, completeness.ranking, completeness).estimated({**marks, **audited}, audited)
     assert answer.ranking.precision is not None
-    assert tuple(answer.parts) == ("all", "below")
-    with pytest.raises(UsageError, match="expected one of all, below, got 'sure'; tiers need a second stage and 4"):
+    assert tuple(answer.parts) == ("all", "below", "right")
+    with pytest.raises(UsageError, match="all, below, right, got 'sure'; tiers need a second stage and 4"):
         answer.part("sure")
 
 
@@ -99,7 +99,7 @@ def test_what_changed_is_exact_and_follows_the_cut(one, other, lean):
 
 def test_a_part_that_there_is_not_is_refused_with_what_there_is():
     for name, part in (("new", "no round before"), ("gone", "no round before"), ("best", "'best'")):
-        with pytest.raises(UsageError, match=f"expected one of all, sure, likely, borderline, below, got.*{part}"):
+        with pytest.raises(UsageError, match=f"all, sure, likely, borderline, below, right, got.*{part}"):
             an_answer().part(name)
 
 

@@ -30,8 +30,7 @@ def groups(tmp_path_factory):
 
 
 def drawn(session, most=answer_map.MOST_POINTS, maps=None):
-    where = None if not session.where else session.catalog.where(session.where)
-    return (maps or AnswerMaps()).get(session.last_found(), session.last_answer(), where, most)
+    return (maps or AnswerMaps()).get(session.last_found(), session.last_answer(), most)
 
 
 def purity(places, of, near=10):

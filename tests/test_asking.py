@@ -105,7 +105,7 @@ def test_a_filter_is_counted_or_told_what_is_wrong(client, labels):
     assert f"{(labels == 3).sum()} of 700 items" in ask(client, "/filter/count", where="label = 3").text
     wrong = ask(client, "/filter/count", where="label = ")
     assert wrong.status_code == 200
-    assert "after &#39;label =&#39;, got the end" in wrong.text
+    assert "At letter 8, a number, a &#39;text&#39; in quotes, TRUE or FALSE is missing." in wrong.text
     assert ask(client, "/search", q="teapot", where="label = ").status_code == 422
     columns = ask(client, "/filter/columns").text
     assert 'value="caption = &#39;teapot&#39;"' in columns
@@ -152,7 +152,7 @@ def test_a_sent_picture_is_searched_by_shown_and_its_sessions_own(client, make, 
     assert {"violin", "teapot"} <= {NAMES[label] for label in labels[combined] if label >= 0}
     assert shown(make().test_client().get("/search", query_string={"q": "violin"}))
     stranger = make().test_client()
-    assert "send it again" in ask(stranger, "/search", q=f"picture:{name}").text
+    assert "Send it again" in ask(stranger, "/search", q=f"picture:{name}").text
     assert stranger.get(f"/pictures/{name}.jpg").status_code == 404
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Box, Boxes, Catalog, open_backend
+from gpubranches.core.boxes import MAX_ESTIMATORS
 from gpubranches.errors import ArrayError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.ingestion.writers import write_codes_parquet
@@ -150,8 +151,11 @@ def test_low_above_high_and_other_nonsense_is_refused():
         box([-1], [0], [1])
     with pytest.raises(ArrayError, match=r"dims 0\.\.3"):
         Boxes([box([9], [0], [1])]).votes(codes())
-    with pytest.raises(UsageError, match="n_estimators"):
-        Boxes([box([0], [0], [1])], [2], 1)
+    for wrong, count in (([2], 1), ([-1], None), ([0], MAX_ESTIMATORS + 1)):
+        with pytest.raises(UsageError, match="n_estimators"):
+            Boxes([box([0], [0], [1])], wrong, count)
+    with pytest.raises(ArrayError, match="estimator: expected one number a box, 1, got 2"):
+        Boxes([box([0], [0], [1])], [0, 0])
     with pytest.raises(UsageError, match="expected"):
         Boxes.from_json({"boxes": [{"features": [0]}], "n_estimators": 1})
 

@@ -96,8 +96,8 @@ def test_a_click_on_a_picture_goes_round_and_a_reload_keeps_the_marks(page):
     for state in (["true", "false"], ["false", "true"], ["false", "false"], ["true", "false"]):
         picture.click()
         page.wait_for_function(
-            "([r, w]) => document.querySelector('#right-20').ariaPressed == r"
-            " && document.querySelector('#wrong-20').ariaPressed == w",
+            "([r, w]) => document.querySelector('#right-20')?.ariaPressed == r"
+            " && document.querySelector('#wrong-20')?.ariaPressed == w",
             arg=state,
         )
     page.reload()
@@ -276,13 +276,13 @@ def test_an_audit_is_marked_and_the_slider_moved_by_keys(page, labels):
     wait_for_counts(page, int(marked[0]) + 5, int(marked[1]))
     page.click("#show-cut")
     page.click("#estimate")
-    page.wait_for_function("t => document.querySelector('#completeness .note').innerText !== t", arg=before)
+    page.wait_for_function("t => (document.querySelector('#completeness .note')?.innerText ?? t) !== t", arg=before)
     page.goto("/matches")
     total = page.inner_text("#heading")
     page.focus("#lean")  # still shown: the page remembers it
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("t => document.querySelector('#heading').innerText !== t", arg=total)
+    page.wait_for_function("t => (document.querySelector('#heading')?.innerText ?? t) !== t", arg=total)
     assert page.input_value("#lean") == "1"
     assert page.evaluate("document.activeElement.id") == "lean"
     page.set_viewport_size({"width": 360, "height": 700})
@@ -379,11 +379,11 @@ def test_undo_and_redo_go_back_and_forth(page):
     assert marks_of(page, ids[:3]) == [1, -1, 0]
     page.keyboard.press("Control+Shift+Z")
     page.keyboard.press("Control+Shift+Z")
-    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
+    page.wait_for_function("() => document.querySelector('#said')?.textContent.includes('Nothing left to redo')")
     page.keyboard.press("Control+z")
     page.keyboard.press("x")
     page.keyboard.press("Control+Shift+Z")
-    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to redo')")
+    page.wait_for_function("() => document.querySelector('#said')?.textContent.includes('Nothing left to redo')")
     wait_for_counts(page, 1, 2)
 
 
@@ -410,7 +410,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     ids = shown(page)
     page.keyboard.press("o")
     page.wait_for_selector("#large[open]")
-    page.wait_for_function("() => document.querySelector('#large-picture').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#large-picture')?.naturalWidth > 0")
     assert page.inner_text("#large-title").startswith("1 of 700")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
@@ -432,7 +432,7 @@ def test_one_item_large_with_zoom_details_neighbours_and_marks(page):
     assert page.evaluate(
         "document.querySelector('#stage').scrollWidth > document.querySelector('#stage').clientWidth / 2"
     )
-    page.wait_for_function("() => document.querySelector('#large-picture').clientWidth === 960")
+    page.wait_for_function("() => document.querySelector('#large-picture')?.clientWidth === 960")
     page.keyboard.press("ArrowLeft")
     assert page.inner_text("#zoom-factor") == "fit"
     page.click("#large [data-do='wrong']")
@@ -534,7 +534,7 @@ def test_a_mark_whose_answer_was_lost_counts_once(page):
     page.keyboard.press("Control+z")
     wait_for_counts(page, 0, 0)
     page.keyboard.press("Control+z")
-    page.wait_for_function("() => document.querySelector('#said').textContent.includes('Nothing left to undo')")
+    page.wait_for_function("() => document.querySelector('#said')?.textContent.includes('Nothing left to undo')")
 
 
 def test_servers_and_browsers_that_die_amid_marking_lose_no_mark(chromium, page, server):
@@ -578,7 +578,7 @@ def test_sessions_are_named_copied_switched_and_deleted(page, tmp_path):
     stored(page)
     search(page, "violin", keep=True)
     page.click("#to-sessions")
-    assert page.input_value("li.current input") == "teapot"
+    assert page.input_value("li.current input").startswith("teapot")
     assert page.inner_text("li.current .now") == "Last searched violin"  # in quotes
     page.fill("li.current input", "Teapots")
     page.keyboard.press("Enter")

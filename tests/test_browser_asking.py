@@ -44,7 +44,7 @@ def asked(page):
 
 
 def wait_for_heading(page, text):
-    page.wait_for_function("text => document.querySelector('#heading').textContent.includes(text)", arg=text)
+    page.wait_for_function("text => document.querySelector('#heading')?.textContent.includes(text)", arg=text)
     page.wait_for_selector(".pick:focus")
 
 
@@ -146,7 +146,7 @@ def test_values_are_put_on_and_taken_off_the_filter_by_buttons(page, labels):
     page.wait_for_selector(f"#where-told:has-text('{(labels == TEAPOT).sum()} of 700')")
     page.click(f"#columns [value='label = {VIOLIN}']")
     page.wait_for_function(
-        "text => document.querySelector('#where').value === text",
+        "text => document.querySelector('#where')?.value === text",
         arg=(f"id >= 0 AND label = {TEAPOT} AND caption = 'teapot'"),
     )
     page.fill("#where", f"label in ({TEAPOT})")
@@ -171,14 +171,14 @@ def test_a_picture_is_pasted_dropped_or_chosen_and_lasts(page, server, labels):
     paste(page, picture(COLOURS[TEAPOT]))
     wait_for_heading(page, "Nearest to your picture")
     assert (labels[shown(page)[:20]] == TEAPOT).mean() > 0.8
-    page.wait_for_function("() => document.querySelector('.asked').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.asked')?.naturalWidth > 0")
     before, query = shown(page), page.input_value("#q")
     assert re.fullmatch("picture:[a-z0-9]{10}", query)
     server.kill()
     server.start()
     page.reload()
     assert shown(page) == before
-    page.wait_for_function("() => document.querySelector('.asked').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.asked')?.naturalWidth > 0")
     page.fill("#q", "violin +")
     with page.expect_file_chooser() as chooser:
         page.click("#by-picture")
@@ -295,7 +295,7 @@ def test_a_new_idea_does_not_inherit_the_marks_of_the_last_one(page):
     wait_for_counts(other, 0, 0)
     second = session_of(other)
     assert second != first
-    assert other.inner_text("#session-name") == "kangaroo"
+    assert re.fullmatch(r"kangaroo( \(\d+\))?", other.inner_text("#session-name"))
     page.reload()
     assert session_of(page) == first
     wait_for_counts(page, 1, 1)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from browsing import Server, needs_chromium, wait_for_counts
+from browsing import Server, needs_chromium, next_frames, wait_for_counts
 
 from gpubranches.ingestion import ingest
 
@@ -67,6 +67,7 @@ def page(page):
 
 def settle(page):
     """Wait until all of the screen is tiles and nothing is asked for."""
+    next_frames(page)
     page.wait_for_function("""() => {
         const grid = document.querySelector("#grid");
         // On a phone the bar of the steps lies below.
@@ -106,7 +107,6 @@ def press_until(page, key, place):
 def test_any_place_is_reached_by_the_scroll_bar_with_a_bounded_document(page):
     for share in (0.5, 0.9, 1, 0.2, 0.21, 0):
         page.evaluate("share => scrollTo(0, share * (document.documentElement.scrollHeight - innerHeight))", share)
-        page.wait_for_timeout(50)
         settle(page)
         assert abs(middle(page) - share * N) < 0.02 * N
         found = places(page)
@@ -117,7 +117,6 @@ def test_any_place_is_reached_by_the_scroll_bar_with_a_bounded_document(page):
 def test_scrolling_on_and_back_moves_nothing_that_is_seen(page):
     steps = [600] * 12 + [-600] * 12
     page.evaluate("scrollTo(0, 900000)")
-    page.wait_for_timeout(50)
     settle(page)
     for step in steps:
         item, before = page.evaluate("""() => {
@@ -126,7 +125,6 @@ def test_scrolling_on_and_back_moves_nothing_that_is_seen(page):
             return [tile.id, tile.getBoundingClientRect().top];
         }""")
         page.evaluate("step => scrollBy(0, step)", step)
-        page.wait_for_timeout(20)
         settle(page)
         after = page.evaluate("id => document.getElementById(id).getBoundingClientRect().top", item)
         assert abs(after - (before - step)) <= 2
@@ -194,7 +192,6 @@ def test_a_list_that_became_another_is_shown_anew(page, server):
 def test_rows_are_justified_at_any_width(page):
     for width in (1200, 390):
         page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_timeout(100)
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         rows = page.evaluate("""() => {

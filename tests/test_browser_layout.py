@@ -7,7 +7,9 @@ from browsing import SCREENSHOTS, find_teapots, needs_chromium, shown, stored, w
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 
-WIDTHS = [320, 390, 480, 640, 737, 768, 900, 1024, 1120, 1217, 1280, 1345]
+WIDTHS = [320, 390, 480, 640, 737, 768, 900, 1024, 1120, 1217, 1280, 1345, 1366, 1440, 1700]
+SIZES = [*((width, 800) for width in WIDTHS), (640, 400), (683, 410)]  # the last ones are of 200% zoom
+LONG_NAME = "A very long name of a session that somebody chose, "
 
 FAULTS = """() => {
     const width = document.documentElement.clientWidth;
@@ -24,6 +26,9 @@ FAULTS = """() => {
         if (box.left < -1 || box.right > width + 1) faults.push(`${name(part)} is outside`);
         const cut = part.clientWidth && part.scrollWidth > part.clientWidth + 1;
         if (cut && part.id !== "q") faults.push(`${name(part)} is cut`);
+        if (part.matches(".hint, .progress, .told") && box.height > 6 * parseFloat(getComputedStyle(part).fontSize)) {
+            faults.push(`${name(part)} has ${box.height} px of height`);
+        }
         if (part.id === "q" && box.width < 150) faults.push(`the field has ${box.width} px`);
         for (const other of parts) {
             if (other === part || other.contains(part) || part.contains(other)) continue;
@@ -59,10 +64,10 @@ def page_in(chromium, server):
 def faults_by_width(page, name):
     """Return what is wrong at each width; with GPUBRANCHES_SCREENSHOTS set, leave pictures of some."""
     found = {}
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
         if faults := page.evaluate(FAULTS):
-            found[width] = faults
+            found[width, height] = faults
         if SCREENSHOTS and width in (320, 390, 768, 1024, 1280):
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)
@@ -87,6 +92,10 @@ def mark_all(page, count):
 @pytest.mark.parametrize("language", ["en-GB", "de-DE"])
 def test_nothing_overlaps_and_nothing_is_cut_at_any_width_in_any_state(page_in, labels, language):
     page = page_in(language)
+    page.goto("/sessions")
+    page.fill("#sessions .current .name input", 3 * LONG_NAME)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#said:has-text('{LONG_NAME.strip()}')", state="attached")
     page.goto("/")
     faults = {"home": faults_by_width(page, f"home-{language}")}
     find_teapots(page, labels)
@@ -156,6 +165,32 @@ def test_on_a_touch_screen_nothing_covers_a_picture_and_the_current_one_opens_la
     assert page.locator("#large-said").evaluate("said => said.scrollWidth <= said.clientWidth")
 
 
+def test_the_buttons_of_the_large_view_are_one_row_on_a_phone_and_marks_are_large(page_in):
+    page = page_in("de-DE", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto("/search?q=teapot")
+    page.tap(f"#tile-{shown(page)[0]} .pick")
+    page.tap("#bar [data-do=large]")
+    page.wait_for_selector("#large[open]")
+    boxes = page.eval_on_selector_all(
+        ".large-bar :is(button, a)",
+        "all => all.filter(one => one.checkVisibility()).map(one => one.getBoundingClientRect().toJSON())",
+    )
+    assert {round(box["top"] + box["height"] / 2) for box in boxes} == {round(boxes[0]["top"] + boxes[0]["height"] / 2)}
+    assert max(box["right"] for box in boxes) <= 390
+    assert min(box["width"] for box in boxes) >= 24
+    assert [min(box["width"], box["height"]) >= 40 for box in boxes[:2]] == [True, True]
+    assert boxes[-1]["right"] > 390 - 20  # what closes stands apart, at the edge
+
+
+def test_where_nothing_is_found_yet_the_page_says_what_to_do(page_in):
+    page = page_in("en-GB")
+    page.goto("/matches")
+    assert page.inner_text("#heading") == "Nothing found yet"
+    assert page.inner_text(".empty p") == "Mark at least one item right, then press Find all."
+    page.click(".empty .button")
+    page.wait_for_selector("#heading:has-text('Random items')")
+
+
 def test_what_has_no_room_on_a_phone_is_behind_a_button(page_in):
     page = page_in("en-GB", viewport={"width": 320, "height": 700})
     page.goto("/search?q=teapot")
@@ -183,8 +218,9 @@ def test_the_button_that_the_text_names_is_the_primary_one(page, labels):
     stored(page)  # a stored mark hides the message of the deed before it
     page.keyboard.press("p")  # of the matches
     page.wait_for_selector("#toast:has-text('This key works on the matches')")
-    page.click("#toast-do")
+    page.keyboard.press("b")  # whichever way leads there, the message is done with
     page.wait_for_selector("#tab-all[aria-current]")
+    page.wait_for_selector("#toast", state="hidden")
     assert page.locator("#cut").is_hidden()
     page.goto("/sessions")
     page.click("#sessions .current [hx-post$='/open']")

@@ -143,7 +143,7 @@ def test_what_is_selected_is_shown_as_a_list_that_back_and_a_reload_keep(page, f
     before = marks_of(page, [item])[0]
     page.keyboard.press("x" if before == 1 else "a")
     page.wait_for_function(
-        "([i, m]) => document.querySelector(`#tile-${i}`).dataset.mark == m", arg=[item, -before or 1]
+        "([i, m]) => document.querySelector(`#tile-${i}`)?.dataset.mark == m", arg=[item, -before or 1]
     )
     stored(page)
     page.reload()
@@ -158,7 +158,7 @@ def test_the_map_moves_and_zooms_by_mouse_and_by_keys_and_tells_what_is_under_th
     page.click("[data-map-do=pictures]")  # so that a point is hit and no picture over it
     page.mouse.move(x, y)
     page.wait_for_selector(f"#map-card[data-item='{item}']:not([hidden])")
-    page.wait_for_function("() => document.querySelector('#map-picture').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#map-picture')?.naturalWidth > 0")
     page.wait_for_selector("#map-caption:text-is('teapot')")
     page.mouse.wheel(0, -600)
     settle(page)
@@ -282,6 +282,49 @@ def test_by_touch_one_finger_moves_two_zoom_and_a_tap_pins(chromium, server, fou
     zoomed = places(phone)
     spread = [max(p[0] for p in of.values()) - min(p[0] for p in of.values()) for of in (moved, zoomed)]
     assert spread[1] > 2 * spread[0]
+    context.close()
+
+
+def test_by_touch_a_lasso_selects_and_marks_and_two_fingers_still_zoom(chromium, server, found):
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, base_url=server.address
+    )
+    phone = watched(context)
+    points = open_map(phone, found)
+    assert phone.locator("#map-help").is_hidden()  # it tells of keys
+    phone.tap("[data-tool=lasso]")
+    touch = phone.context.new_cdp_session(phone)
+
+    def fingers(kind, *at):
+        places = [{"x": px, "y": py, "id": number} for number, (px, py, *_) in enumerate(at)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    item = max(points, key=lambda item: clearance(points, item))
+    path = around([points[item]], gap=min(10, clearance(points, item) / 2))
+    fingers("touchStart", path[0])
+    for at in path[1:]:
+        fingers("touchMove", at)
+    fingers("touchEnd")
+    assert chosen(phone) == 1
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.tap("[data-map-mark='-1']")
+    stored(phone)
+    phone.goto(f"/like?id={item}&session={found}")
+    assert marks_of(phone, [item]) == [-1]
+    open_map(phone, found)
+    phone.tap("[data-tool=lasso]")
+    before = places(phone)
+    x, y = before[item][:2]
+    fingers("touchStart", (x, y))
+    fingers("touchMove", (x + 30, y + 30))  # the second finger breaks the drawing off
+    fingers("touchStart", (x + 30, y + 30), (x + 60, y))
+    for step in (90, 130, 170):
+        fingers("touchMove", (x + 30, y + 30), (x + step, y))
+    fingers("touchEnd")
+    settle(phone)
+    assert phone.locator("#map-chosen").is_hidden()
+    spread = [max(p[0] for p in of.values()) - min(p[0] for p in of.values()) for of in (before, places(phone))]
+    assert spread[1] > 1.5 * spread[0]
     context.close()
 
 

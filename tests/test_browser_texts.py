@@ -4,11 +4,10 @@ import re
 
 import pytest
 from browsing import find_teapots, needs_chromium, stored, violations, watched
-from test_texts import TEXTS
+from test_texts import ENGLISH, english_in
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 
-WORD = re.compile(r"[^\W\d_]{2,}")
 # What the catalog says, what is written on keys, and the sentences that the page marks as English.
 NOT_OF_THE_PAGE = (
     ".caption, .blank, .pick, .chip, #details, code, kbd, datalist, [lang=en], script, style, #large-title, #q"
@@ -27,24 +26,12 @@ STRINGS = """without => {
 }"""
 
 
-def words_of(language):
-    """Return the words of the texts of a language in lower case; keys, selectors and values are left out."""
-    texts = (TEXTS / f"{language}.ftl").read_text("utf-8")
-    for other in (r"^#.*$", r"^\s*[\w-]+ =|^\s+\.[\w-]+ =", r"^\s*\*?\[[^\]]*\]", r"\{[^{}]*?(\}|->)", r"<[^>]*>"):
-        texts = re.sub(other, " ", texts, flags=re.MULTILINE)
-    return {word.lower() for word in WORD.findall(texts)}
-
-
-ENGLISH = words_of("en") - words_of("de")
-
-
 def english(page):
     """Return what the page says in English words that are no German ones."""
     strings = page.evaluate(STRINGS, NOT_OF_THE_PAGE)
     assert len(strings) > 5
     said = {text: re.sub(r"\S*/\S*|\bid < \d+", "", text) for text in strings}  # without stages, formats, conditions
-    words = {text: WORD.findall(rest.lower()) for text, rest in said.items()}
-    return [text for text in strings if ENGLISH.intersection(words[text])]
+    return [text for text, rest in said.items() if english_in(rest)]
 
 
 @pytest.fixture
@@ -126,6 +113,48 @@ def test_no_english_is_left_in_errors_a_new_search_and_sessions_in_german(german
     page.goto("/nowhere")
     assert english(page) == []
     assert [text for text in page.complaints if "404" not in text and "422" not in text] == []
+
+
+def test_no_english_is_left_where_errors_are_shown_in_german(german, tmp_path):
+    page = german
+    page.goto("/search?q=teapot")
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.wait_for_selector("#columns .chip")
+    for wrong in ("label =", "labl = 3", "label = 'x'", "caption LIKE 3"):
+        page.fill("#where", wrong)
+        with page.expect_response(lambda answer: "/filter/count" in answer.url):
+            page.keyboard.press("Enter")
+        page.wait_for_selector("#where-told .wrong")
+        assert english(page) == []
+        page.fill("#where", "")
+        page.wait_for_selector("#where-told:not(:has(.wrong)) span")
+    for wrong in ("- dog", "dog +", "#99999999", "x" * 1001):
+        page.fill("#q", wrong)
+        page.wait_for_selector("#search-told:empty", state="attached")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#search-told .alert")
+        assert english(page) == []
+    page.evaluate("htmx.ajax('POST', '/refine', {target: '#results'})")
+    page.wait_for_selector("#alert :text('mindestens ein')")
+    assert english(page) == []
+    page.evaluate("htmx.ajax('GET', '/random?seed=x', {target: '#results'})")  # told in English, and marked as that
+    page.wait_for_selector("#alert p:has-text('Der Server kann das nicht ausführen.') [lang=en]")
+    assert english(page) == []
+    page.route("**/mark", lambda route: route.fulfill(status=500, json={}))
+    page.keyboard.press("Escape")
+    page.click(".mark.right >> nth=0", force=True)
+    page.wait_for_selector("#alert :text('zurückgenommen')")
+    assert english(page) == []
+    page.goto("/sessions")
+    (tmp_path / "session.json").write_text("no session")
+    page.set_input_files("#file", tmp_path / "session.json")
+    page.click("#open-file .button")
+    page.wait_for_selector("#alert :text('enthält keine Sitzung')")
+    assert english(page) == []
+    page.goto("/search?q=%2B")
+    assert page.locator("main.lone .search").is_visible()
+    assert english(page) == []
 
 
 def test_a_language_chosen_on_the_page_holds_over_a_reload(german):

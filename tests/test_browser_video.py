@@ -45,7 +45,7 @@ def server(films):
 def strip(page, item):
     """Wait until the frames around an item are shown; return the ids and the times of all."""
     page.wait_for_selector(f'.frame[data-frame="{item}"][aria-current]')
-    page.wait_for_function("() => document.querySelector('#large-picture').naturalWidth")
+    page.wait_for_function("() => document.querySelector('#large-picture')?.naturalWidth")
     frames = page.eval_on_selector_all(".frame", "all => all.map(one => [one.dataset.frame, one.textContent.trim()])")
     return [(int(id), time) for id, time in frames]
 

@@ -1,11 +1,10 @@
 import json
 import re
-import subprocess
-import sys
 
 import duckdb
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clusters import NAMES, write_world
 
 from gpubranches import cli
@@ -18,29 +17,11 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gpubranches", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def catalog(folder):
     vocabulary = f"vocabulary:{folder}/text/emb.npy,{folder}/text/names.json"
-    command = [sys.executable, "-c", "from gpubranches.cli import main; main()"]
     arguments = ["ingest", str(folder / "images"), "--out", str(folder / "catalog"), "--embedder", vocabulary, "--json"]
-    done = subprocess.run(command + arguments, capture_output=True, text=True, check=True)
+    done = CliRunner().invoke(cli.cli, arguments)
     assert json.loads(done.stdout)["n"] == 800
     return folder / "catalog"
 

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_cli import run  # noqa: F401
 from test_identity import draw, draw_all
 from test_ingest import vectors
 from test_inputs import ODD, write_clip
@@ -36,7 +35,7 @@ def refused(answer, code, *says):
         assert each in line
 
 
-def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):  # noqa: F811
+def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):
     folder = draw_all(tmp_path / "in", ["0.png", "1.png"])
     (folder / "notes.txt").write_text("x")
     code, out, err = run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")
@@ -69,7 +68,7 @@ def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):  # noqa: 
     assert "relocate" not in err
 
 
-def test_a_command_that_ended_in_strict_is_refused_the_second_time(run, tmp_path, catalog):  # noqa: F811
+def test_a_command_that_ended_in_strict_is_refused_the_second_time(run, tmp_path, catalog):
     rows = vectors(30, seed=5)
     rows[5] = 0
     np.save(tmp_path / "y.npy", rows)
@@ -78,7 +77,7 @@ def test_a_command_that_ended_in_strict_is_refused_the_second_time(run, tmp_path
     assert Catalog.open(catalog).n == 79
 
 
-def test_append_takes_the_model_that_its_error_names(run, tmp_path):  # noqa: F811
+def test_append_takes_the_model_that_its_error_names(run, tmp_path):
     from gpubranches.encoders import open_embedder
     from gpubranches.ingestion import ingest
 
@@ -90,7 +89,7 @@ def test_append_takes_the_model_that_its_error_names(run, tmp_path):  # noqa: F8
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_odd_vectors_are_refused_in_one_sentence(run, tmp_path, catalog, what):  # noqa: F811
+def test_odd_vectors_are_refused_in_one_sentence(run, tmp_path, catalog, what):
     (tmp_path / "odd.npy").write_bytes(ODD[what])
     got, _, err = run("search", catalog, "--vector", tmp_path / "odd.npy")
     assert got in (2, 3)
@@ -98,7 +97,7 @@ def test_odd_vectors_are_refused_in_one_sentence(run, tmp_path, catalog, what): 
     assert err.startswith("Error: ")
 
 
-def test_odd_tables_are_refused_or_kept(run, tmp_path):  # noqa: F811
+def test_odd_tables_are_refused_or_kept(run, tmp_path):
     texts = pa.array(["a", "b"])
     double = write_clip(tmp_path / "double", [pa.Table.from_arrays([texts, texts], names=["caption", "caption"])])
     refused(run("ingest", double, "--out", tmp_path / "c"), 3, "distinct names, got caption twice")
@@ -110,7 +109,7 @@ def test_odd_tables_are_refused_or_kept(run, tmp_path):  # noqa: F811
     assert "the column `error` is kept as `source_error`" in err
 
 
-def test_codes_are_written_under_endings_that_say_so(run, tmp_path, catalog):  # noqa: F811
+def test_codes_are_written_under_endings_that_say_so(run, tmp_path, catalog):
     refused(run("export", catalog, "codes", tmp_path / "codes.npy"), 2, ".u8bin or .parquet", "'.npy'")
     assert not (tmp_path / "codes.npy").exists()
     assert run("export", catalog, "codes", tmp_path / "codes.u8bin")[0] == 0
@@ -119,24 +118,24 @@ def test_codes_are_written_under_endings_that_say_so(run, tmp_path, catalog):  #
 @pytest.mark.parametrize(
     "ids", ["\ufeff3\r\n8\r\n", "3,8", "id,score\n3,.5\n8,.4\n", '\ufeffcaption,id\n"a, ""b""\nc",3\nd,8\n']
 )
-def test_lists_of_ids_are_read_as_spreadsheets_and_the_program_write_them(run, tmp_path, catalog, ids):  # noqa: F811
+def test_lists_of_ids_are_read_as_spreadsheets_and_the_program_write_them(run, tmp_path, catalog, ids):
     (tmp_path / "ids").write_text(ids, encoding="utf-8", newline="")
     code, out, _ = run("refine", catalog, "--positive", f"@{tmp_path}/ids", "--json", "--limit", 0)
     assert code == 0
     assert json.loads(out)["total"] == json.loads(run("refine", catalog, "--positive", "3,8", "--json")[1])["total"]
 
 
-def test_the_programs_own_csv_is_read_back_and_is_known_as_utf_8(run, tmp_path, catalog):  # noqa: F811
+def test_the_programs_own_csv_is_read_back_and_is_known_as_utf_8(run, tmp_path, catalog):
     assert run("refine", catalog, "--positive", "3,8", "--limit", 0, "--out", tmp_path / "m.csv")[0] == 0
     assert (tmp_path / "m.csv").read_bytes().startswith(b"\xef\xbb\xbfid,")
     assert run("refine", catalog, "--positive", f"@{tmp_path}/m.csv", "--limit", 0)[0] == 0
 
 
-def test_an_item_that_is_right_and_wrong_is_refused(run, catalog):  # noqa: F811
+def test_an_item_that_is_right_and_wrong_is_refused(run, catalog):
     refused(run("refine", catalog, "--positive", "3,8", "--negative", "8,9"), 2, "got 8 in both")
 
 
-def test_nothing_of_a_caption_or_a_name_steers_the_terminal(run, tmp_path):  # noqa: F811
+def test_nothing_of_a_caption_or_a_name_steers_the_terminal(run, tmp_path):
     folder = write_clip(tmp_path / "in", [{"caption": ["\x1b]0;title\x07\x1b[2Jgone\u202e\x9b1m"] * 5}])
     run("ingest", folder, "--out", tmp_path / "c")
     _, out, _ = run("search", tmp_path / "c", "--like", "0", "-k", 1)

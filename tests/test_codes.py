@@ -11,7 +11,7 @@ from clusters import NAMES, write_world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubranches import Catalog, cli
+from gpubranches import Catalog
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders import VocabularyEmbedder
 from gpubranches.encoders.heads import IdentityHead, PCAHead, TrainedHead
@@ -31,7 +31,6 @@ from gpubranches.research.codes.faiss_codecs import RECIPES, FaissMethod
 from gpubranches.research.codes.measures import (
     best_rows,
     code_entropy,
-    mean_and_error,
     nearest_distances,
     place_of_nearest,
     share_found,
@@ -40,6 +39,7 @@ from gpubranches.research.codes.measures import (
 from gpubranches.research.codes.measuring import Found
 from gpubranches.research.codes.search_task import image_rows, text_rows
 from gpubranches.research.quality import average_precision, find_concepts
+from gpubranches.research.quality.measures import mean_and_error
 
 ROWS = 700
 FORMS = ("float", "uint8", "uint8 quantile")
@@ -377,18 +377,8 @@ def test_spread_is_told_before_and_after_the_head(report):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gpubranches", "evaluate", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def command(run):
+    return lambda *arguments: run("evaluate", *arguments)
 
 
 def test_the_command_writes_tables_json_and_plots(made, command, tmp_path):

@@ -1,16 +1,21 @@
 """Filters over the metadata: their grammar, their safety, and that they mean what plain Python says they mean."""
 
 import datetime as dt
+import os
 import re
+import sys
 from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import write_world
+from forking import forked
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from test_texts import english_in
 
 from gpubranches import Catalog
 from gpubranches.catalog import reader
@@ -31,9 +36,10 @@ from gpubranches.catalog.metadata.conditions import (
     value_condition,
 )
 from gpubranches.catalog.metadata.tables import json_rows
-from gpubranches.catalog.metadata_table import MetadataTable
+from gpubranches.catalog.metadata_table import MetadataTable, _database
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import append, ingest
+from gpubranches.service.texts import texts_in
 
 ROWS = [
     {"id": 0, "n": 3, "x": 0.5, "t": "dog", "b": True, "d": dt.date(2024, 1, 1), "In": "up", "a": {"b c": 1}},
@@ -141,6 +147,9 @@ def test_what_is_no_condition_is_told_where_and_why(table, condition, part):
     with pytest.raises(UsageError, match=re.escape(part)) as raised:
         table.select(condition)
     assert str(raised.value).startswith("where: ")
+    german = texts_in("de")(raised.value.reason, **raised.value.values)
+    assert german.endswith((".", "?"))
+    assert english_in(re.sub(r"Spalte \S+|Es gibt: .*|Ist .* gemeint|dort steht .*", "", german)) == []
 
 
 @given(text=st.text("nt=<>'\"() ,.%1eE+-;ANDORLIKEnullin_", max_size=30))
@@ -250,6 +259,24 @@ def test_a_condition_means_what_plain_python_says(tmp_path_factory, rows, condit
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)
     expected = [row["id"] for row in rows if told(parse(condition), row) is True]
     assert sorted(MetadataTable([path]).select(condition).tolist()) == expected
+
+
+@pytest.mark.parametrize("number", [-5, 0, 107, 2**53 - 1, 1 - 2**53])
+def test_equal_numbers_are_written_alike(number):
+    texts = {value_condition(("n",), kind(number)) for kind in (int, float, Decimal)}
+    assert texts == {f"n = {number}"}
+
+
+def test_a_fork_filters_too(table):
+    assert table.select("n = 7").tolist() == [3, 4]
+    assert forked(lambda: sys.exit(table.select("n = 7").tolist() != [3, 4])) == 0
+
+
+def test_what_runs_the_filters_reads_no_files_and_stays_so():
+    with _database(os.getpid()).cursor() as connection:
+        for text in (f"FROM read_text('{__file__}')", "SET enable_external_access = true"):
+            with pytest.raises((duckdb.PermissionException, duckdb.InvalidInputException)):
+                connection.execute(text)
 
 
 @given(condition=conditions(), row=ROW)

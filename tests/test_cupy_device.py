@@ -171,6 +171,14 @@ def launch_fails(cupy):
     cupy.kernels["allow_both"] = fail
 
 
+def card_lost(cupy):
+    def fail(*args):
+        cupy.broken["free"] = fake_cupy.CUDARuntimeError("cudaErrorIllegalAddress: reported by every later call")
+        raise fake_cupy.CUDADriverError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access")
+
+    cupy.kernels["allow_both"] = fail
+
+
 def sort_missing(cupy):
     cupy.broken["sort"] = RuntimeError("thrust is not built for this card")
 
@@ -188,6 +196,7 @@ MISSING = [
     (full_card, "kernel", "bytes of free device memory"),
     (kernel_wrong, "kernel", "expected .* got "),
     (launch_fails, "kernel", "no kernel image"),
+    (card_lost, "kernel", "illegal memory access"),
     (sort_missing, "sort", r"thrust.*gpu-cu13"),
     (sort_needs_what_is_not_there, "sort", r"carray.*gpu-cu13"),
 ]

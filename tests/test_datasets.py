@@ -45,6 +45,27 @@ def test_what_is_written_is_read_back(tmp_path):
         write_u8bin(tmp_path / "no" / "x.u8bin", rows, ids)
 
 
+@pytest.mark.parametrize("name", ["x.npy", "X.NPY", "x.fbin", "X.FBIN", "x.u8bin", "X.U8BIN"])
+def test_an_array_is_read_by_an_ending_of_any_case(tmp_path, name):
+    rows = Rows().stored if "u8" in name.lower() else Rows().vectors.astype(np.float32)
+    with (tmp_path / name).open("wb") as file:
+        if name.lower() == "x.npy":
+            np.save(file, rows)
+        else:
+            file.write(np.array(rows.shape, np.uint32).tobytes() + rows.tobytes())
+    assert np.array_equal(open_dataset(tmp_path / name).take(np.arange(10)), rows)
+
+
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8", "<f4", "u1"])
+@pytest.mark.parametrize("order", "CF")
+def test_an_array_is_read_in_any_order_of_bytes_and_axes(tmp_path, dtype, order):
+    rows = Rows().stored.astype(np.float32)
+    np.save(tmp_path / "x.npy", np.array(rows, dtype, order=order))
+    taken = open_dataset(tmp_path / "x.npy").take(np.array([7, 2]))
+    assert taken.dtype.isnative
+    assert np.array_equal(taken, rows[[7, 2]])
+
+
 def test_partitions_are_in_numeric_order(tmp_path):
     for name in ("img_emb", "metadata"):
         (tmp_path / name).mkdir()

@@ -232,7 +232,7 @@ def test_what_needs_stored_embeddings_or_a_decoder_is_refused(folder, lean, tmp_
     with pytest.raises(UsageError, match="no head that decodes"):
         plain.compact(keep_embeddings=False)
     assert Catalog.open(tmp_path / "e").stores_embeddings
-    with pytest.raises(UsageError, match="keeps no embeddings"):
+    with pytest.raises(UsageError, match="stores no embeddings"):
         lean.recode(lambda rows: rows, d=16, space=lean.space, scalar=lean.scalar, head=b"")
     for command in (
         ["encode", str(lean.path)],

@@ -25,10 +25,12 @@ from models import (
 from PIL import Image
 
 from gpubranches import Catalog
-from gpubranches.encoders import open_embedder, registry
+from gpubranches.encoders import model_files, open_embedder, registry
+from gpubranches.encoders.model_embedder import ModelEmbedder
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog, ingest
 
+HUB_ANSWERS = model_files.hub_answers
 TEXTS = ["a red dog", "two cat bicycle", "A photo of a dog a dog a dog a dog a dog a dog"]
 
 
@@ -57,6 +59,7 @@ def connections(monkeypatch):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(model_files, "hub_answers", lambda: True)
     yield tried
     assert tried == []
 
@@ -129,12 +132,41 @@ def test_models_of_transformers_that_cannot_be_used_are_refused_in_one_sentence(
         ("bert", UsageError, "one vector a picture.*got BertModel"),
         ("broken", DataError, "cannot load the model.*check the files"),
         ("bare", DataError, "cannot load the model.*check the files"),
-        ("empty", DataError, r"config\.json: expected a JSON object"),
+        ("empty", DataError, r"config\.json: expected a file with a JSON object, found none; get the whole model"),
         ("none/there/is", UsageError, "expected transformers:FOLDER with a folder that exists"),
     ]:
         with pytest.raises(error, match=says) as refused:
             open_embedder(f"transformers:{tmp_path}/{name}")
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "file"),
+    [
+        ("transformers", lambda folder: write_transformers(folder, "dinov2"), "model.safetensors"),
+        ("sentence-transformers", lambda folder: write_transformers(folder, "clip"), "model.safetensors"),
+        ("open_clip", write_open_clip, "open_clip_model.safetensors"),
+        ("onnx", write_onnx, "text.onnx"),
+    ],
+)
+def test_a_pointer_in_place_of_the_weights_is_told(tmp_path, kind, write, file):
+    needs("open_clip", "transformers", "onnx", "onnxruntime", "sentence_transformers")
+    write(tmp_path / "model")
+    (tmp_path / "model" / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        DataError, match=rf"{re.escape(file)}: expected .* got a pointer of Git LFS; run `git lfs pull`"
+    ):
+        open_embedder(f"{kind}:{tmp_path}/model")
+
+
+def test_weights_of_another_architecture_name_what_differs(tmp_path):
+    needs("open_clip")
+    write_open_clip(tmp_path)
+    described = json.loads((tmp_path / "open_clip_config.json").read_text())
+    described["model_cfg"]["vision_cfg"]["width"] = 128
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=r"loading state_dict for CLIP: size mismatch for .*; check the files"):
+        open_embedder(f"open_clip:{tmp_path}")
 
 
 def test_only_a_name_of_the_hub_is_downloaded_and_only_the_files_that_are_read(folder, tmp_path, monkeypatch):
@@ -188,6 +220,26 @@ def test_a_model_of_texts_alone_is_refused(tmp_path):
     write_sentence_transformers(tmp_path / "st", tmp_path / "plain")
     with pytest.raises(UsageError, match="expected a model that reads pictures, got one of text"):
         open_embedder(f"sentence-transformers:{tmp_path}/st")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_an_onnx_graph_of_a_fixed_number_of_rows_runs_several_times(tmp_path, rows):
+    needs("onnx", "onnxruntime", "tokenizers")
+    for name, count in (("any", "batch"), ("fixed", rows)):
+        write_onnx(tmp_path / name, rows=count)
+    one, other = (open_embedder(f"onnx:{tmp_path}/{name}") for name in ("any", "fixed"))
+    assert np.allclose(one.images(pictures(4)), other.images(pictures(4)))
+    assert np.allclose(one.texts(TEXTS[:2]), other.texts(TEXTS[:2]))
+
+
+@pytest.mark.parametrize("kind", ["transformers", "sentence-transformers"])
+def test_a_model_of_texts_without_a_tokenizer_is_refused(tmp_path, kind):
+    needs("transformers", "sentence_transformers")
+    write_transformers(tmp_path, "clip")
+    for path in tmp_path.glob("token*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"expected a tokenizer .*get the whole model|cannot load the model"):
+        open_embedder(f"{kind}:{tmp_path}")
 
 
 def test_onnx_graphs_embed_as_their_weights_say(tmp_path):
@@ -381,7 +433,7 @@ def test_a_catalog_that_was_made_with_gelu_is_searched_with_gelu(tagged, caplog)
     then = open_embedder("open_clip:Tiny-Tags/openai", identity="open_clip:Tiny-Tags/openai")
     assert then.identity == "open_clip:Tiny-Tags/openai"
     assert then.identity != now.identity
-    assert "searches go on with GELU" in caplog.text
+    assert "searches still use GELU" in caplog.text
     other = open_embedder("open_clip:Tiny-Tags/other")
     plain = open_embedder(f"open_clip:Tiny-Tags,{tagged}")
     assert np.allclose(then.texts(TEXTS), plain.texts(TEXTS), atol=1e-6)
@@ -418,6 +470,43 @@ def test_a_file_is_prepared_as_the_tags_of_its_model_agree(tagged, monkeypatch):
     before = open_embedder(f"open_clip:Tiny-Tags,{tagged}", identity=unsure.identity)
     assert before.identity == unsure.identity
     assert np.allclose(before.images(pictures()), unsure.images(pictures()), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "open_clip:hf-hub:org/model",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        "transformers:org/model",
+        "sentence-transformers:org/model@main",
+    ],
+)
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch, connections, spec):
+    needs("open_clip", "transformers", "sentence_transformers")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(model_files, "hub_answers", HUB_ANSWERS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match=f"^{spec}: the model is not in the cache, and the Hub does not answer; check"):
+        open_embedder(spec)
+    assert len(connections) <= 1
+    assert before == constants.HF_HUB_OFFLINE
+    connections.clear()
+
+
+def test_a_model_in_the_cache_is_opened_without_the_hub(tmp_path, monkeypatch):
+    needs("transformers")
+    monkeypatch.setattr(model_files, "hub_answers", lambda: False)
+    write_transformers(tmp_path / "snapshot", "dinov2")
+    commit = tmp_path / "models--org--model/snapshots" / ("0" * 40)
+    commit.parent.mkdir(parents=True)
+    (tmp_path / "snapshot").rename(commit)
+    (tmp_path / "models--org--model/refs").mkdir()
+    (tmp_path / "models--org--model/refs/main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert open_embedder("transformers:org/model").D == 32
 
 
 def test_a_model_of_the_hub_is_read_by_its_configuration(tmp_path, monkeypatch):
@@ -541,6 +630,38 @@ def test_a_package_brings_its_own_kind(monkeypatch):
         open_embedder("grey:none")
     with pytest.raises(UsageError, match=r"expected one of open_clip:.*demo, grey:NAME; got 'blue:x'"):
         open_embedder("blue:x")
+
+
+def failing(*arguments):
+    raise RuntimeError("no such kernel\nmore lines")
+
+
+@pytest.mark.parametrize("method", ["preprocess", "images", "texts"])
+def test_an_error_of_a_library_is_one_sentence(tmp_path, method):
+    encoder = Grey()
+    setattr(encoder, method, failing)
+    embedder = ModelEmbedder(encoder, "grey:any", "grey")
+    embedded, encode = [], embedder.encode
+    embedder.encode = lambda batch: embedded.append(len(batch)) or encode(batch)
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 9), (9, number, 9)).save(tmp_path / f"in/{number}.png")
+    with pytest.raises(DataError, match=r"grey:any: the model cannot embed .* \(RuntimeError: no such kernel\)"):
+        ingest(tmp_path / "in", tmp_path / "c", embedder=embedder, head="none")
+    assert method == "images" or not embedded
+
+
+def test_the_middle_of_a_picture_of_extreme_sides_is_embedded():
+    seen = []
+    encoder = Grey()
+    encoder.preprocess = lambda image: seen.append(image) or Grey.preprocess(encoder, image)
+    embedder = ModelEmbedder(encoder, "grey:any", "grey")
+    for size in ((30_000, 1), (1, 101), (500, 5), (9, 9)):
+        image = Image.new("RGB", size, "red")
+        image.putpixel((size[0] // 2, size[1] // 2), (0, 0, 255))
+        embedder.preprocess(image)
+    assert [image.size for image in seen] == [(100, 1), (1, 100), (500, 5), (9, 9)]
+    assert all((0, 0, 255) in image.get_flattened_data() for image in seen)
 
 
 def test_two_packages_with_one_kind_are_told_apart(monkeypatch):

@@ -366,7 +366,7 @@ def test_a_picture_that_fails_amid_its_bytes_is_told_and_the_others_are_whole(tm
     content, count = made(ItemTable(shelf, ranked(range(3))), "zip")
     found = zipped(content)
     assert count == 2
-    assert found.pop("left-out.txt").decode().startswith("1\ta.png\tit is incomplete here")
+    assert found.pop("left-out.txt").decode().startswith("1\ta.png\tthe copy is incomplete")
     assert [len(each) for each in found.values()] == [len(picture), 20, len(picture)]
 
 
@@ -571,7 +571,7 @@ def test_nothing_is_read_before_it_is_asked_for(format, monkeypatch, tmp_path):
     assert seen[0] <= 1
 
 
-MILLION = """
+MANY = """
 import sys
 import numpy as np, psutil, pyarrow as pa, pyarrow.compute as pc
 from gpubranches import Ranking
@@ -591,19 +591,19 @@ def peak(n, format):
     return max((process.memory_info().rss for chunk in FORMATS[format].write(matches)), default=0)
 
 process = psutil.Process()
-for format, n in (("parquet", 1_000_000), ("csv", 400_000)):
-    few = peak(100_000, format)
+for format, n in (("parquet", 600_000), ("csv", 300_000)):
+    few = peak(50_000, format)
     print(format, (peak(n, format) - few) >> 20)
 """
 
 
-def test_a_million_matches_take_no_more_memory_than_some():
-    done = subprocess.run([sys.executable, "-c", MILLION], capture_output=True, text=True, check=False)
+def test_many_matches_take_no_more_memory_than_some():
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     grown = dict(line.split() for line in done.stdout.splitlines())
-    # Of a million the ranking has 13 MB, the columns over 100.
-    assert set(grown) == {"parquet", "csv"}
-    assert all(int(mebibytes) < 60 for mebibytes in grown.values()), grown
+    # Of the parquet the ranking has 8 MB, the columns 55; of the csv the text has 27.
+    assert int(grown["parquet"]) < 45, grown
+    assert int(grown["csv"]) < 15, grown
 
 
 def test_rows_of_an_older_generation_are_sent_and_what_is_deleted_is_left_out(folder, tmp_path, monkeypatch, embedder):

@@ -15,11 +15,12 @@ from test_picture_formats import pattern
 
 from gpubranches import Catalog
 from gpubranches.catalog.pictures import formats, jxl
-from gpubranches.catalog.pictures.decoding import decoded_file, open_image, read_image, thumbnail, upright_size
+from gpubranches.catalog.pictures.decoding import decoded_file, open_image, read_image, upright_size
 from gpubranches.catalog.pictures.folders import find_pictures
 from gpubranches.catalog.pictures.formats import FORMATS, PACKAGES, UPLOADS, format_of
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 from gpubranches.ingestion import append, build_catalog
+from gpubranches.service.thumbnails import thumbnail
 
 TURNED = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF")
 """Formats whose pictures Pillow writes with an orientation."""

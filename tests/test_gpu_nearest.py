@@ -1,10 +1,12 @@
 """First neighbours by faiss over resident embeddings: the answers of the kernels, or the kernels' own."""
 
+import gc
 import json
 import logging
 import math
 import os
 import re
+import weakref
 from functools import partial
 
 import fake_faiss
@@ -126,6 +128,15 @@ def test_filters_deleted_rows_and_large_k_go_to_the_kernels(tmp_path, faiss):
         assert backend.search(query, 5, tier="embeddings").ids[0, 0] != world.ids[0]
         world.catalog.compact()
         assert backend.search(query, 5, tier="embeddings").source == "faiss-gpu/embeddings"
+
+
+def test_a_closed_backend_holds_no_memory_of_the_card(world, faiss):
+    with opened(world) as backend:
+        compared(world, backend, world.embeddings[:1], 3)
+        resources = weakref.ref(backend._first._faiss._resources)
+        assert backend._device.used > 0
+    gc.collect()
+    assert (backend._device.used, resources()) == (0, None)
 
 
 def test_commits_are_followed(tmp_path, faiss):

@@ -109,7 +109,7 @@ def test_after_a_stopped_append_another_folder_can_be_appended_and_then_the_rest
     with pytest.raises(KeyboardInterrupt):
         append(tmp_path / "c", [folders[1]], embedder=Pixels(), progress=stop)
     assert append(tmp_path / "c", [folders[2]], embedder=Pixels()).added == 10
-    with pytest.raises(UsageError, match="4 of 10 pictures are in the catalog already, 6 pictures are new"):
+    with pytest.raises(UsageError, match="4 of 10 pictures are already in the catalog, 6 pictures are new"):
         append(tmp_path / "c", [folders[1]], embedder=Pixels())
     counting = Counting()
     assert append(tmp_path / "c", [folders[1]], embedder=counting, new=True).added == 6

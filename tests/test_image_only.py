@@ -125,9 +125,11 @@ def test_the_command_line_says_so_in_one_sentence(folder, tmp_path, capsys, monk
 
     code, told = call("ingest", folder / "photos", "--out", tmp_path / "new", "--embedder", SPEC, "--dims", 8)
     assert code == 0
-    assert re.search(r"Pictures a second: [\d,]+ decoded, [\d,]+ embedded, each counted while it was at work", told.out)
+    assert re.search(
+        r"Pictures per second: [\d,]+ decoded, [\d,]+ embedded, each counted only while it was working", told.out
+    )
     code, told = call("ingest", folder / "photos", "--out", tmp_path / "new", "--embedder", SPEC, "--dims", 8)
-    assert "Pictures a second" not in told.out
+    assert "Pictures per second" not in told.out
     code, told = call("search", folder / "catalog", "red", "--backend", "oracle")
     assert code == 2
     assert told.err.count("\n") == 1

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpubranches.catalog.pictures.decoding import open_image, thumbnail
+from gpubranches.catalog.pictures.decoding import open_image
 from gpubranches.catalog.pictures.folders import find_pictures
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError
+from gpubranches.service.thumbnails import thumbnail
 
 
 def picture(width=8, height=4, colour=(200, 30, 40)):

@@ -278,7 +278,7 @@ def test_what_cannot_be_ingested_is_refused_with_advice(tmp_path):
     np.save(tmp_path / "ok.npy", vectors(50, 20))
     for name, error, says in [
         ("nowhere", CatalogNotFoundError, "nowhere"),
-        ("empty", UsageError, "--embedder"),
+        ("empty", UsageError, "at least one row or picture"),
         ("text.txt", CatalogFormatError, ".txt"),
         ("bad.npy", CatalogFormatError, "bad.npy"),
         ("short.fbin", CatalogFormatError, "11 bytes"),

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_cli import run  # noqa: F401
 from test_ingest import Pixels, same, vectors
 
 from gpubranches import Catalog
@@ -56,7 +55,7 @@ def test_an_object_and_names_say_the_same_and_names_go_before(tmp_path):
         same(Catalog.open(tmp_path / "named"), Catalog.open(tmp_path / name))
 
 
-def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):  # noqa: F811
+def test_the_command_line_passes_every_option(run, tmp_path, monkeypatch):
     passed = []
     monkeypatch.setattr(
         "gpubranches.ingestion.build_catalog", lambda inputs, out, options, progress: passed.append(options) or 1 / 0
@@ -85,7 +84,7 @@ def test_append_refuses_what_the_catalog_has_decided(tmp_path, changed, option):
         append(tmp_path / "c", [tmp_path / "x.npy"], IngestOptions(embedder=Pixels(), **changed))
 
 
-def test_the_help_lists_every_kind_of_input(run):  # noqa: F811
+def test_the_help_lists_every_kind_of_input(run):
     code, out, _ = run("ingest", "--help")
     assert code == 0
     assert len(KINDS) >= 6

@@ -1,9 +1,15 @@
 """Every kind of input from its files to a search, a picture and an export; broken parts; a run that was killed."""
 
+import bz2
+import gzip
 import itertools
 import json
+import lzma
 import os
+import re
+import shutil
 import signal
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +28,7 @@ from input_files import (
     two_tars,
     vectors,
     write_embeddings,
+    write_saved,
     write_stream,
     write_tar,
 )
@@ -94,7 +101,7 @@ def test_what_a_table_says_of_a_picture_becomes_metadata(tmp_path):
         "boxes": [[0.5, 1.5]],
     }
     assert any("skipped 2 files: " in note for note in report.notes)
-    assert any("the column `mask` holds bytes and is left out" in note for note in report.notes)
+    assert any("the column `mask` contains bytes and is left out" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("kind", ["tars", "snapshot", "saved"])
@@ -150,6 +157,50 @@ def test_broken_tars_keep_their_good_pictures_and_tell_the_rest(tmp_path):
     assert repaired.added == 8
 
 
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_a_compressed_tar_names_what_unpacks_it(tmp_path, module):
+    whole = write_tar(tmp_path / "in/0.tar", samples(range(2))).read_bytes()
+    (tmp_path / "in/1.tar").write_bytes(module.compress(whole))
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    assert (report.n, report.errors) == (2, 1)
+    (error,) = Catalog.open(tmp_path / "c").errors()
+    assert re.search(r"the tar is compressed .* unpack it by (gunzip|bunzip2|unxz)", error["reason"])
+
+
+def test_a_tar_has_no_hidden_pictures_and_tells_what_it_skips(tmp_path):
+    hidden = ["._a.png", "./d/._b.png", "__MACOSX/d/c.png", ".cache/d.png", "@eaDir/a.png/THUMB_M.jpg", "x/.e.png"]
+    files = [(name, b"\0\5\26\7 the other half of a file of a Mac") for name in hidden]
+    files += [("./a.png", encoded(0)), ("d/../b.PNG", encoded(1)), ("a.mp4", b"x"), ("b.mp4", b"x"), ("README", b"x")]
+    write_tar(tmp_path / "in/x.tar", files)
+    with tarfile.open(tmp_path / "in/x.tar", "a") as tar:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            entry = tarfile.TarInfo("c.png")
+            entry.type, entry.linkname = kind, "a.png"
+            tar.addfile(entry)
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    assert (report.n, report.errors) == (2, 0)
+    assert any("skipped in the tars 6 files: 2 .mp4, 2 links, " in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("picture", "texts", "caption"),
+    [
+        ("s.png", ["s.txt"], "s.txt"),
+        ("s.seg.png", ["s.txt"], "s.txt"),
+        ("s.png", ["s.caption.txt"], "s.caption.txt"),
+        ("s.seg.png", ["s.txt", "s.seg.txt"], "s.seg.txt"),
+        ("s.png", ["s.txt", "s.seg.txt"], "s.txt"),
+        ("at 5.10.32.png", ["at 5.10.33.txt", "at 5.10.32.txt", "at 5.10.34.txt"], "at 5.10.32.txt"),
+        ("at 5.10.32.png", ["at 5.10.33.txt"], None),
+        ("v1.2/s.png", ["v1.2/s.txt", "v1.txt"], "v1.2/s.txt"),
+    ],
+)
+def test_a_text_describes_the_picture_of_its_name(tmp_path, picture, texts, caption):
+    write_tar(tmp_path / "x.tar", [(picture, encoded(0)), *((name, name.encode()) for name in texts)])
+    catalog = ingest(tmp_path / "x.tar", tmp_path / "c", embedder=Pixels())
+    assert catalog.items([0])[0].get("caption") == caption
+
+
 def test_a_tar_cut_at_any_byte_gives_its_pictures_or_a_reason(tmp_path):
     whole = write_tar(tmp_path / "in/x.tar", samples(range(3))).read_bytes()
     from gpubranches.ingestion.pieces import FileState
@@ -193,6 +244,16 @@ def test_a_broken_table_or_row_is_recorded(tmp_path):
         ("x.tar", lambda path: write_tar(path, [("a.txt", b"x")]), "expected pictures in the tars, found none"),
         ("x.tiff", lambda path: path.write_bytes(b"x"), "give the folder of the picture"),
         ("x.zip", lambda path: path.write_bytes(b"x"), r"ends in \.npy, .*\.tar, \.parquet, \.arrow, .*got '\.zip'"),
+        *(
+            (f"x{ending}", lambda path: path.write_bytes(b"x"), says)
+            for endings, says in (
+                ("tar.gz tgz tar.bz2 zst zip 7z", "unpack compressed files first"),
+                ("npz pt safetensors h5 feather", "write embeddings as .npy, or .* as Parquet"),
+                ("csv txt jsonl", "write embeddings as .npy, .*for addresses of pictures .*img2dataset"),
+                ("CR2 dng svg", "export pictures as JPEG"),
+            )
+            for ending in (f".{each}" for each in endings.split())
+        ),
     ],
 )
 def test_what_is_no_input_is_refused_in_one_sentence(tmp_path, name, content, says):
@@ -201,6 +262,27 @@ def test_what_is_no_input_is_refused_in_one_sentence(tmp_path, name, content, sa
         build_catalog([tmp_path / name], tmp_path / "c", embedder=Pixels())
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "c/manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("0.jpg", b"", "0.jpg: the file is empty"),
+        ("0.jpg", b"<html>", "0.jpg: not a picture of a known format"),
+        ("0.tar", b"<html>" * 200, "0.tar: the tar cannot be read behind 0 pictures"),
+        ("0.tar", gzip.compress(b"x"), "0.tar: the tar is compressed"),
+    ],
+)
+def test_an_input_without_anything_readable_says_why(tmp_path, name, content, says):
+    (tmp_path / "in").mkdir()
+    for copy in ("", "more"):
+        (tmp_path / f"in/{name.replace('.', f'{copy}.')}").write_bytes(content)
+    with pytest.raises(DataError, match=f"expected an item that can be read, found none; the first: {says}"):
+        build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    KINDS["folder" if name == "0.jpg" else "tars"](tmp_path / "whole", range(4))
+    shutil.rmtree(tmp_path / "in")
+    (tmp_path / "whole").rename(tmp_path / "in")
+    assert build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels()).n == 4
 
 
 def test_pictures_without_a_model_are_refused(tmp_path):
@@ -293,6 +375,90 @@ def test_embeddings_of_a_table_are_those_of_an_array(tmp_path, dtype, fixed):
     assert [item["caption"] for item in catalog.items(range(120))] == [f"row {row}" for row in range(120)]
     assert any("float64 are rounded to float32" in note for note in report.notes) == (dtype == pa.float64())
     assert build_catalog([tmp_path / "in"], tmp_path / "c").added == 0
+
+
+WIDE = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(WIDE.tolist(), pa.list_view(pa.float32())),
+        pa.array(WIDE.tolist(), pa.large_list_view(pa.float64())),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(WIDE),
+        pa.array([None] * 70 + WIDE.tolist(), pa.list_(pa.float32())),
+        pa.array([[], [1.0], None, [1.0] * 17, *WIDE.tolist()], pa.large_list(pa.float32())),
+        pa.array([None, *WIDE.tolist()], pa.list_(pa.float32(), 16)),
+    ],
+    ids=["list view", "large list view", "tensors", "none at first", "several lengths", "none of fixed length"],
+)
+def test_lists_of_any_form_are_embeddings(tmp_path, column):
+    write_stream(tmp_path / "x.arrow", pa.table({"embedding": column}))
+    report = build_catalog([tmp_path / "x.arrow"], tmp_path / "c")
+    lacking = len(column) - len(WIDE)
+    assert (report.n, report.errors) == (len(WIDE), lacking)
+    np.save(tmp_path / "x.npy", WIDE)
+    array = ingest(tmp_path / "x.npy", tmp_path / "array")
+    rows = Catalog.open(tmp_path / "c").embeddings(np.arange(lacking, len(column)))
+    assert np.array_equal(rows, array.embeddings(range(len(WIDE))))
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.array([[1, 2]] * 3, pa.list_(pa.int8())), r"got embedding \(list<element: int8>\)"),
+        (pa.array(["[1.0, 2.0]"] * 3), r"got embedding \(string\)"),
+        (pa.array([[[1.0] * 8]] * 3), r"got embedding \(list<element: list<element: double>>\)"),
+        (pa.array([], pa.list_(pa.float32(), 16)), "expected rows, the table is empty"),
+        (pa.array([[]] * 3, pa.list_(pa.float32())), "lists of several lengths"),
+        (pa.array([None] * 3, pa.list_(pa.float32(), 16)), "found none; the first: the row has no embedding of 16"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_table_without_embeddings_says_what_it_has(tmp_path, column, says, whole):
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "in/x.parquet")
+    with pytest.raises(DataError, match=says):
+        ingest(tmp_path / "in" if whole else tmp_path / "in/x.parquet", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())]
+)
+@pytest.mark.parametrize("ending", ["parquet", "PARQUET", "arrow"])
+def test_bytes_of_any_type_are_pictures(tmp_path, kind, ending):
+    column = pa.array([encoded(row) for row in range(4)]).cast(kind)
+    table = pa.table({"JPG": column, "t": list("abcd")})
+    if ending == "arrow":
+        write_stream(tmp_path / "x.arrow", table)
+    else:
+        pq.write_table(table, tmp_path / f"x.{ending}")
+    if ending == "arrow" and kind not in (pa.binary(), pa.large_binary()):
+        with pytest.raises(CatalogFormatError, match=r"binary or large_binary .* write it as Parquet"):
+            ingest(tmp_path / f"x.{ending}", tmp_path / "c", embedder=Pixels())
+        return
+    catalog = ingest(tmp_path / f"x.{ending}", tmp_path / "c", embedder=Pixels())
+    items = catalog.items(range(4))
+    assert [upright_size(picture)[0] for picture in shown(catalog, items)] == [12, 13, 14, 15]
+    assert [item["t"] for item in items] == list("abcd")
+
+
+def test_a_saved_data_set_tells_what_it_lacks(tmp_path):
+    write_saved(tmp_path / "in/train", hub_table(range(6)))
+    (tmp_path / "in/train/data-00001-of-00002.arrow").unlink()
+    state = json.loads((tmp_path / "in/train/state.json").read_text())
+    state["_indices_data_files"] = [{"filename": "indices.arrow"}]
+    (tmp_path / "in/train/state.json").write_text(json.dumps(state))
+    report = build_catalog([tmp_path / "in"], tmp_path / "c", embedder=Pixels())
+    assert report.n == 3
+    assert "train: 1 of 2 files of the saved data set are missing, such as data-00001-of-00002.arrow" in report.notes
+    assert any("train: the data set selects rows by indices" in note for note in report.notes)
+
+
+def test_a_table_of_addresses_says_how_to_get_their_pictures(tmp_path):
+    pq.write_table(pa.table({"url": ["https://example.org/a.jpg"], "caption": ["a"]}), tmp_path / "x.parquet")
+    with pytest.raises(CatalogFormatError, match=r"got url \(string\), caption \(string\); .* img2dataset"):
+        ingest(tmp_path / "x.parquet", tmp_path / "c", embedder=Pixels())
 
 
 def test_rows_without_an_embedding_have_a_reason(tmp_path):

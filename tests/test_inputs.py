@@ -76,6 +76,17 @@ def test_missing_and_left_over_metadata_are_told(tmp_path):
     assert build_catalog([folder], tmp_path / "bare").notes == ()
 
 
+def test_partitions_without_rows_and_metadata_of_other_formats(tmp_path):
+    folder = write_clip(tmp_path / "in", [{"caption": ["a"] * 4}, {"caption": []}, {"caption": ["c"] * 4}])
+    (folder / "metadata/metadata_2.parquet").unlink()
+    (folder / "metadata/metadata_2.csv").write_text("caption\nc\nc\nc\nc\n")
+    report = build_catalog([folder], tmp_path / "c")
+    assert report.n == 8
+    assert any("metadata are read from .parquet alone, skipped are metadata_2.csv" in note for note in report.notes)
+    assert build_catalog([folder], tmp_path / "c").added == 0
+    assert append(tmp_path / "c", [folder], new=True).added == 0
+
+
 # Columns
 
 
@@ -325,6 +336,22 @@ def test_what_is_no_picture_by_its_ending_is_counted(tmp_path):
     with pytest.raises(UsageError, match=r"found none; .*1 \.doc; .*pictures end in \.jpg, "):
         ingest([only], tmp_path / "none", embedder=Pixels())
     assert not (tmp_path / "none").exists()
+
+
+def test_folders_that_systems_fill_have_no_pictures(tmp_path):
+    folders = [
+        "@eaDir/a.png",
+        "#recycle",
+        "$RECYCLE.BIN/S-1",
+        "deep/lost+found",
+        "__MACOSX",
+        "System Volume Information",
+    ]
+    folder = draw_all(tmp_path / "in", ["a.png", ".hidden.png", *(f"{name}/x.png" for name in folders)])
+    report = build_catalog([folder], tmp_path / "c", embedder=Pixels())
+    assert (report.n, report.errors) == (1, 0)
+    assert any("skipped 6 folders of the system, such as " in note for note in report.notes)
+    assert build_catalog([folder / "#recycle"], tmp_path / "named", embedder=Pixels()).n == 1
 
 
 def test_a_catalog_inside_the_pictures_is_left_alone(tmp_path):

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn import EVERY
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -46,6 +45,30 @@ def nested(inner):
         fields.map(pa.struct),
         st.tuples(st.sampled_from([pa.string(), pa.int32(), pa.date32()]), inner).map(lambda pair: pa.map_(*pair)),
     )
+
+
+NOT_OF_PARQUET = {
+    "interval": pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+    "list of intervals": pa.array([[(1, 2, 3)], None], pa.list_(pa.month_day_nano_interval())),
+    "empty struct": pa.array([{}, None], pa.struct([])),
+    "list of empty structs": pa.array([[{}], None], pa.list_(pa.struct([]))),
+    "runs": pa.RunEndEncodedArray.from_arrays([1, 2], ["x", None]),
+    "union": pa.UnionArray.from_dense(
+        pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([5]), pa.array([None], pa.string())]
+    ),
+}
+
+
+def test_types_that_parquet_lacks_become_text(tmp_path):
+    rows = pa.array(np.random.default_rng(0).standard_normal((2, 8)).tolist(), pa.list_(pa.float32()))
+    table = pa.table({"embedding": rows, **NOT_OF_PARQUET})
+    with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as file:
+        file.write_table(table)
+    first, second = ingest(tmp_path / "x.arrow", tmp_path / "c").items([0, 1])
+    interval = "MonthDayNano(months=1, days=2, nanoseconds=3)"
+    texts = [interval, f'["{interval}"]', "{}", "[{}]", "x", "5"]
+    assert first == {"id": 0, **dict(zip(NOT_OF_PARQUET, texts, strict=True))}
+    assert second == {"id": 1, **dict.fromkeys(NOT_OF_PARQUET)}
 
 
 KINDS = st.one_of(
@@ -183,7 +206,7 @@ COLUMNS = st.lists(st.tuples(NAMES, KINDS), min_size=1, max_size=3, unique_by=la
 UNLIKE = st.lists(st.tuples(st.sampled_from(["a", "url"]), KINDS), min_size=1, unique_by=lambda column: column[0])
 
 
-@settings(max_examples=25 if EVERY else 12)
+@settings(max_examples=25)
 @given(COLUMNS, st.integers(0, 99))
 def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_factory, columns, seed):
     folder = tmp_path_factory.mktemp("types")
@@ -203,7 +226,7 @@ def test_any_column_is_read_filtered_shown_compacted_and_exported(tmp_path_facto
     assert check_uses(Catalog.open(folder / "c"), table.column_names) == (shown, sent)
 
 
-@settings(max_examples=10 if EVERY else 6)
+@settings(max_examples=10)
 @given(UNLIKE, UNLIKE, st.integers(0, 99))
 def test_columns_that_are_of_other_types_in_another_file_are_used_too(tmp_path_factory, columns, others, seed):
     folder = tmp_path_factory.mktemp("types")

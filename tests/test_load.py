@@ -217,7 +217,7 @@ def test_the_report_tells_how_many_requests_were_put_off(played):
 
 
 def test_a_mixed_run_loses_nothing_and_ends_in_order():
-    command = [sys.executable, "-m", "benchmarks.load", "--mixed", "--n", "2000", "--users", "3", "--seconds", "6"]
+    command = [sys.executable, "-m", "benchmarks.load", "--mixed", "--n", "2000", "--users", "3", "--seconds", "3"]
     done = subprocess.run([*command, "--dims", "32"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Errors: 0. Marks acknowledged: " in done.stdout, done.stderr
     assert "lost: 0." in done.stdout

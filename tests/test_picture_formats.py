@@ -21,12 +21,12 @@ from gpubranches.catalog.pictures.decoding import (
     decoded_file,
     open_image,
     read_image,
-    thumbnail,
     upright_size,
 )
 from gpubranches.catalog.pictures.formats import ENDINGS, FORMATS, register
 from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import build_catalog
+from gpubranches.service.thumbnails import thumbnail
 
 
 def pattern(width=32, height=32, mode="RGB"):
@@ -106,6 +106,12 @@ def test_the_formats_are_decoded_under_each_ending(tmp_path, format, ending):
     assert open_image(path).size == upright_size(path) == (32, 32)
 
 
+def test_a_big_tiff_is_a_tiff(tmp_path):
+    pattern().save(tmp_path / "x.tif", big_tiff=True)
+    assert (tmp_path / "x.tif").read_bytes()[:4] == b"II+\0"
+    assert open_image(tmp_path / "x.tif").size == upright_size(tmp_path / "x.tif") == (32, 32)
+
+
 def test_a_pipe_or_folder_is_no_picture_and_nothing_hangs(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path, tmp_path / "pipe.png", tmp_path / "nowhere"):
@@ -172,7 +178,8 @@ def png(width, height, depth=1, colour=0):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail
+from gpubranches.catalog.pictures.decoding import open_image, read_image
+from gpubranches.service.thumbnails import thumbnail
 path = Path(sys.argv[2])
 data = path.read_bytes()
 Path("/proc/self/clear_refs").write_text("5")

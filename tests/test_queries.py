@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubranches import Catalog, Session, open_backend
+from gpubranches.core.arrays import unit
 from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.ingestion import ingest
@@ -19,7 +20,6 @@ from gpubranches.retrieval.queries import (
     Words,
     combine,
     parse,
-    unit,
     written_terms,
 )
 from gpubranches.retrieval.search import Searcher

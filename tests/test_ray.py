@@ -33,7 +33,6 @@ from test_backends import (  # noqa: F401
     test_votes_of_boxes_of_no_dim_and_of_many,
     test_wrong_requests_are_refused,
 )
-from test_cli import run  # noqa: F401
 from test_sharded import asked
 from worlds import World
 
@@ -142,7 +141,7 @@ def test_actors_that_are_killed_give_no_wrong_answer(backend, world_of_parts):
 def test_a_shard_that_stays_away_is_told(backend, monkeypatch):
     monkeypatch.setattr(ray_shards, "_ANSWER_S", 1.0)
     backend.shards[1].close()
-    with pytest.raises(ShardError, match=r"shard 2/2 on [\d.]+: expected an answer, .*; ask again"):
+    with pytest.raises(ShardError, match=r"shard 2/2 on [\d.]+: expected an answer, .*; try again"):
         backend.apply(EVERYTHING)
 
 
@@ -172,7 +171,7 @@ def test_a_node_without_the_files_is_told(cluster, tmp_path, monkeypatch):
         open_ray(world.catalog, Cluster(cluster.address, shards=2), engine="oracle")
 
 
-def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, world_of_parts, run, monkeypatch):  # noqa: F811
+def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, world_of_parts, run, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"

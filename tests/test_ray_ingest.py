@@ -16,7 +16,6 @@ pytest.importorskip("ray", reason="Ray is not installed")
 import ray
 import rays
 from ray import cloudpickle
-from test_cli import run  # noqa: F401
 from test_ingest import same, vectors, write_pictures
 
 from gpubranches import Catalog
@@ -51,7 +50,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_shards_are_those_of_ingest_one_by_one(cluster, pictures, tmp_path, run):  # noqa: F811
+def test_shards_are_those_of_ingest_one_by_one(cluster, pictures, tmp_path, run):
     counts = []
     report = ingest_on_cluster(
         [pictures],
@@ -109,7 +108,7 @@ def test_a_task_that_is_killed_goes_on(cluster, tmp_path, monkeypatch):
     assert problems(tmp_path / "merged") == []
 
 
-def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_path, run, monkeypatch):  # noqa: F811
+def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_path, run, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"
@@ -123,7 +122,7 @@ def test_what_a_cluster_lacks_is_told_in_one_sentence(cluster, pictures, tmp_pat
         ([pictures, *here, "--gpus", "all"], 4, "expected a cluster with 1 cards or more, got 0"),
         ([pictures, *here, "--shards", "25"], 2, "expected 1 to 24 shards, as many as rows at most, got 25"),
         ([pictures, *here, "--shard", "1/2", "--codec-from", "x"], 2, "expected no --shard, no --fit-only"),
-        ([pictures, "--shards", "2"], 2, "expected --shards and --gpus with --cluster"),
+        ([pictures, "--shards", "2"], 2, "expected --shards and --gpus only with --cluster"),
         ([pictures, "--cluster", "nowhere"], 2, "expected HOST:PORT as"),
     ]
     for options, expected, says in cases:

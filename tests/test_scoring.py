@@ -61,7 +61,7 @@ def test_all_scores_of_a_small_catalog_are_exact(stored, name):
     exact = exact_scores(stored, weights, intercept)
     with open_backend(name, stored.catalog) as backend:
         view = EmbeddingView(backend, stored.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         listed, scores = view.listed(weights, intercept, found, 0.0, NOTHING)
     assert np.array_equal(np.sort(found.ids), stored.ids)
     assert np.allclose(found.scores, of(stored, exact, found.ids), atol=1e-3)
@@ -79,7 +79,7 @@ def test_a_filter_leaves_the_others_out(stored, small, name, monkeypatch):
         monkeypatch.setattr(scoring, "MOST_EXACT", most)
         with open_backend(name, stored.catalog) as backend:
             view = EmbeddingView(backend, stored.catalog, where)
-            found = view.scores(weights, intercept)
+            found = view.scores(weights, intercept, scoring.HEAD)
             listed, scores = view.listed(weights, intercept, found, 0.0, NOTHING)
         assert view.n == inside.sum()
         for ids in (found.ids, found.sampled, listed):
@@ -95,8 +95,9 @@ def test_of_a_large_catalog_the_best_are_listed_and_a_sample_stands_for_the_rest
     exact = exact_scores(world, weights, intercept)
     with open_backend(name, world.catalog) as backend:
         view = EmbeddingView(backend, world.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         rough = backend.score(weights, tier="bits", limit=400)
+        guessed = estimates(backend, world, weights, found)
     assert len(found.ids) == len(np.unique(found.ids)) == 400
     assert set(found.ids) == set(rough.ids)
     assert (np.diff(found.scores) <= 0).all()
@@ -106,6 +107,7 @@ def test_of_a_large_catalog_the_best_are_listed_and_a_sample_stands_for_the_rest
     assert np.allclose(found.sampled_scores, of(world, exact, found.sampled), atol=1e-3)
     head = np.isin(found.ids, rough.ids[:50])
     assert np.allclose(found.scores[head], of(world, exact, found.ids[head]), atol=1e-3)
+    assert np.allclose(found.scores[~head], of(world, guessed, found.ids[~head]), atol=1e-4)
     errors = found.scores - of(world, exact, found.ids)
     assert np.abs(errors).max() < 6 * found.error
     assert abs(errors[~head].mean()) < 2 * found.error
@@ -121,7 +123,7 @@ def test_all_items_above_the_cut_are_listed_and_those_near_it_are_exact(world, s
     marked = np.random.default_rng(0).choice(world.ids, 30, replace=False)
     with open_backend(name, world.catalog) as backend:
         view = EmbeddingView(backend, world.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         ids, scores = view.listed(weights, intercept, found, cut, marked)
         guessed = estimates(backend, world, weights, found)
     assert len(np.unique(ids)) == len(ids)
@@ -182,13 +184,25 @@ def test_all_that_is_listed_is_scored_exactly_where_it_is_read_at_once(stored, s
         assert np.array_equal(np.sort(scores[:500]), np.sort(scores)[-500:])
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_list_is_exact_if_all_embeddings_may_be_read_to_the_last_byte(stored, small, missing, monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_SCANNED", 2 * stored.catalog.D * len(stored.ids) - missing)
+    weights, intercept = model(stored, 1)
+    exact = exact_scores(stored, weights, intercept)
+    with open_backend("cpu", stored.catalog) as backend:
+        view = EmbeddingView(backend, stored.catalog, None)
+        found = view.scores(weights, intercept, scoring.HEAD)
+        ids, scores = view.listed(weights, intercept, found, float(np.quantile(exact, 0.8)), NOTHING)
+    assert np.allclose(scores, of(stored, exact, ids), atol=1e-3) == (not missing)
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_sample_that_tells_of_too_few_above_the_cut_does_not_cut_the_list_short(world, small, name):
     weights, intercept = model(world, 1)
     cut = float(np.quantile(exact_scores(world, weights, intercept), 0.2))
     with open_backend(name, world.catalog) as backend:
         view = EmbeddingView(backend, world.catalog, None)
-        found = replace(view.scores(weights, intercept), stands_for=0.0)
+        found = replace(view.scores(weights, intercept, scoring.HEAD), stands_for=0.0)
         ids, _ = view.listed(weights, intercept, found, cut, NOTHING)
         guessed = estimates(backend, world, weights, found)
     above = world.ids[guessed > cut]
@@ -206,7 +220,7 @@ def test_the_best_by_bits_are_found_however_little_the_sample_tells_of_where_the
     for spare in (4.0, -0.9):  # the second expects too few
         monkeypatch.setattr(scoring, "_SPARE", spare)
         with open_backend(name, world.catalog) as backend:
-            found = EmbeddingView(backend, world.catalog, None).scores(weights, intercept)
+            found = EmbeddingView(backend, world.catalog, None).scores(weights, intercept, scoring.HEAD)
             rough = backend.score(weights, tier="bits", limit=400)
         assert set(found.ids) == set(rough.ids)
 
@@ -227,7 +241,7 @@ def test_an_outlier_among_the_best_hides_nothing_above_the_cut(stored, small, na
     exact = exact_scores(stored, weights, intercept)
     with open_backend(name, stored.catalog) as backend:
         view = EmbeddingView(backend, stored.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         # one of the best by bits turns out to be far down: the list of bits still ends where it did
         scores = found.scores.copy()
         scores[-1] = scores[-2] - 20 * found.error
@@ -245,7 +259,7 @@ def test_backends_agree_on_what_is_listed_and_sampled(world, small):
     for name in BACKENDS:
         with open_backend(name, world.catalog) as backend:
             view = EmbeddingView(backend, world.catalog, None)
-            found = view.scores(weights, intercept)
+            found = view.scores(weights, intercept, scoring.HEAD)
             answers.append((found, view.listed(weights, intercept, found, 1.0, world.ids[:5])))
     (one, listed), (other, same) = answers
     assert set(one.ids) == set(other.ids)
@@ -290,7 +304,7 @@ def test_catalogs_of_a_few_items_are_scored(tmp_path, size, decoded):
     exact = exact_scores(world, weights, intercept)
     with open_backend("cpu", world.catalog) as backend:
         view = EmbeddingView(backend, world.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         ids, scores = view.listed(weights, intercept, found, 0.0, world.ids[:1])
     assert np.array_equal(np.sort(ids), world.ids)
     assert np.allclose(scores, of(world, exact, ids), atol=1e-3)
@@ -302,7 +316,7 @@ def test_equal_items_are_scored_equal(tmp_path, small):
     exact = exact_scores(world, weights, intercept)
     with open_backend("cpu", world.catalog) as backend:
         view = EmbeddingView(backend, world.catalog, None)
-        found = view.scores(weights, intercept)
+        found = view.scores(weights, intercept, scoring.HEAD)
         _, scores = view.listed(weights, intercept, found, float(exact[0]), NOTHING)
     assert np.isfinite(found.scores).all()
     assert np.allclose(found.sampled_scores, exact[0], atol=1e-3)
@@ -317,7 +331,7 @@ def test_a_filter_that_lets_nothing_in_leaves_nothing(stored, small, name, monke
         monkeypatch.setattr(scoring, "MOST_EXACT", most)
         with open_backend(name, stored.catalog) as backend:
             view = EmbeddingView(backend, stored.catalog, where)
-            found = view.scores(weights, intercept)
+            found = view.scores(weights, intercept, scoring.HEAD)
             ids, _ = view.listed(weights, intercept, found, 0.0, NOTHING)
         assert [len(part) for part in found.without(NOTHING)] == [0, 0, 0]
         assert len(ids) == 0

@@ -176,7 +176,7 @@ def test_what_is_deleted_is_gone_and_a_page_that_shows_it_is_told(app, client, m
     assert counts(client) == (0, 0)
     assert own(client) != first
     for deed in ("open", "copy", "delete", "name"):
-        assert post(client, f"/sessions/{first}/{deed}").status_code == 404
+        assert post(client, f"/sessions/{first}/{deed}").status_code == 410
     service = app.extensions["gpubranches"].service
     monkeypatch.setattr(session_store, "DISCARDED_S", -1.0)  # an hour later
     service.sessions.store.delete_discarded()
@@ -199,7 +199,7 @@ def test_a_deleted_session_is_brought_back_by_a_button(client):
     again = post(client, unescape(button))  # the same request twice, as after a lost answer
     assert (again.status_code, titles(again), counts(client)) == (200, ["teapot"], (2, 0))
     assert post(client, f"/sessions/{'x' * 22}/undelete").status_code == 410
-    assert post(client, "/sessions/short/undelete").status_code == 404
+    assert post(client, "/sessions/short/undelete").status_code == 410
 
 
 def test_sessions_are_searched_and_sorted_on_their_page(client):
@@ -368,7 +368,7 @@ def test_the_store_is_kept_on_disk_beside_logs_that_are_older_than_it(tmp_path):
     records = {record.session: record for record in store.records()}
     assert set(records) == {"old", "new"}
     assert (records["old"].positive, records["old"].negative, records["old"].title) == (1, 1, "")
-    assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4"}
+    assert records["new"].settings == {"query": "/like?id=4", "asked": "Like item 4", "number": 1}
     assert (records["new"].title, store.record("none").title) == ("New", "")
     store.delete("old")
     assert [record.session for record in store.records()] == ["new"]

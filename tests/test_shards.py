@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import run  # noqa: F401
 from test_ingest import Pixels, same, vectors, write_pictures
 
 from gpubranches import Catalog
@@ -158,7 +157,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, input_of):
         (inputs, {"codec_from": 3}, "codec_from: expected a path"),
         (inputs, {"fit_only": True, "shard": "1/2"}, "without --shard"),
         (inputs, {"fit_only": 1}, "fit_only: expected True or False"),
-        (codes, {"fit_only": True}, "got codes, which are taken as they are"),
+        (codes, {"fit_only": True}, "got codes, which are stored unchanged"),
         (codes, {"codec_from": tmp_path / "fitted", "shard": "1/2"}, "got codes"),
         ([tmp_path / "narrow.npy"], {"codec_from": tmp_path / "fitted"}, "of 48 dims as in .*, got 8"),
         (inputs, {"codec_from": tmp_path / "fitted", "shard": "1/999"}, "as many shards as rows, 700, got 999"),
@@ -340,7 +339,7 @@ def test_sessions_and_marks_come_along(tmp_path):
     assert not (tmp_path / "twice").exists()
 
 
-def test_parts_that_do_not_form_a_catalog_are_refused(tmp_path, input_of, run):  # noqa: F811
+def test_parts_that_do_not_form_a_catalog_are_refused(tmp_path, input_of, run):
     inputs, _ = input_of("one")
     parts = shards(inputs, tmp_path, 3)
     np.save(tmp_path / "short.npy", vectors(600))

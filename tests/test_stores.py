@@ -13,12 +13,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from forking import started
 from input_files import (
     KINDS,
     encoded,
+    hub_table,
     pictures,
     plain_tar,
     samples,
@@ -33,6 +35,7 @@ from gpubranches import Catalog, Session, open_backend
 from gpubranches.app import create_app
 from gpubranches.catalog.pictures.decoding import open_image, upright_size
 from gpubranches.catalog.pictures.image_files import picture_of
+from gpubranches.catalog.pictures.parts import open_row
 from gpubranches.cli import cli
 from gpubranches.core import stores
 from gpubranches.errors import (
@@ -161,6 +164,13 @@ def test_a_single_file_of_a_store_is_an_input_and_its_address_opens_no_other(tmp
     assert picture_of(catalog.picture_source, {"image_path": "00000.tar", "image_offset": 0, "image_size": 9}) is None
 
 
+def test_a_row_of_a_table_is_that_of_its_present_content(tmp_path, memory):
+    for first in (0, 2):
+        pq.write_table(hub_table(range(first, first + 2)), tmp_path / "x.parquet")
+        memory.pipe_file("/bucket/x.parquet", (tmp_path / "x.parquet").read_bytes())
+        assert open_row("memory://bucket/x.parquet", 1).read() == encoded(first + 1)
+
+
 def test_an_address_of_a_file_is_its_path(tmp_path):
     pictures(tmp_path / "a b", range(3))
     catalog = ingest((tmp_path / "a b").as_uri(), tmp_path / "c", embedder=Pixels())
@@ -170,7 +180,7 @@ def test_an_address_of_a_file_is_its_path(tmp_path):
 
 
 def test_keys_with_empty_parts_are_read_and_hidden_ones_are_not(tmp_path, memory):
-    for name in ("a//0.png", "b c#?/1.png", ".hidden/2.png", "d/.3.png"):
+    for name in ("a//0.png", "b c#?/1.png", ".hidden/2.png", "d/.3.png", "@eaDir/4.png"):
         memory.store[f"/bucket/in/{name}"] = fsspec.implementations.memory.MemoryFile(memory, f"/{name}", encoded(0))
     catalog = ingest("memory://bucket/in", tmp_path / "c", embedder=Pixels())
     assert [item["image_path"] for item in catalog.items(range(2))] == ["a//0.png", "b c#?/1.png"]
@@ -313,7 +323,7 @@ def test_a_sync_follows_a_store(tmp_path, memory):
     assert catalog.alive(np.arange(10)).tolist() == [False, False, *[True] * 8]
     widths = [upright_size(picture)[0] for picture in shown(catalog, catalog.items([2, 3, 8, 9]))]
     assert widths == [14, 15, 32, 42]
-    with pytest.raises(UsageError, match="a store sends no notices"):
+    with pytest.raises(UsageError, match="a store does not report changes"):
         next(watch(tmp_path / "c", ["memory://bucket/in"]))
 
 
@@ -359,11 +369,17 @@ def test_large_files_are_read_in_parts(tmp_path, memory, monkeypatch):
         ("file://host/photos", UsageError, r"expected a path after file://"),
         ("memory://bucket/none", CatalogNotFoundError, "expected a file or folder to ingest, found none"),
         ("memory://bucket/none.tar", DataError, "there is no such file in the store"),
+        ("memory://bucket/none.csv", CatalogNotFoundError, "expected a file or folder to ingest, found none"),
+        ("memory://bucket/texts/a.txt", CatalogFormatError, r"ends in \.npy, .*got '\.txt'; .*img2dataset"),
         ("memory://bucket/texts", UsageError, r"found none; memory://bucket/texts: skipped 2 files: 1 .mp4, 1 .txt"),
+        ("memory://bucket/texts", UsageError, "copy videos from a store to a folder of this machine"),
+        ("memory://bucket/clip", CatalogFormatError, "expected no folder of clip-retrieval in a store; copy it"),
+        ("memory://bucket/clip/img_emb", UsageError, "found none.*1 .npy.*give files of embeddings by their own names"),
     ],
 )
 def test_what_is_no_input_is_refused_in_one_sentence(tmp_path, memory, url, error, message):
     memory.pipe_file("/bucket/texts/a.txt", b"a")
+    memory.pipe_file("/bucket/clip/img_emb/img_emb_0.npy", b"a")
     memory.pipe_file("/bucket/texts/a.mp4", b"a")
     memory.pipe_file("/bucket/texts/.hidden.png", b"a")
     with pytest.raises(error, match=message) as raised:
@@ -486,7 +502,7 @@ def test_a_web_server_that_sends_no_parts_is_refused(tmp_path, web, monkeypatch)
     monkeypatch.setattr(Files, "ranges", False)
     monkeypatch.setattr(stores, "_BLOCK_BYTES", 1 << 12)
     write_tar(tmp_path / "web/x.tar", samples(range(9)))
-    with pytest.raises(StoreError, match="expected a server that sends parts of a file"):
+    with pytest.raises(StoreError, match="expected a server that can send parts of a file"):
         ingest(f"{web}/x.tar", tmp_path / "c", embedder=Pixels())
 
 
@@ -612,7 +628,7 @@ def test_the_command_serve_hands_its_places_to_the_page(stored, monkeypatch):
     monkeypatch.setattr("gpubranches.app.serve", lambda app, *_, **__: served.append(app))
     arguments = ["serve", str(stored.path), "--backend", "oracle"]
     without = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert "pictures are in memory://bucket/in, which is not read unless you name it" in without.stderr
+    assert "pictures are in memory://bucket/in, which is only read if you name it" in without.stderr
     told = CliRunner().invoke(cli, [*arguments, "--pictures", "memory://bucket/in"], catch_exceptions=False)
     assert "not read" not in told.stderr
     found = [app.test_client().get("/thumbnails/small/1.jpg").status_code for app in served]

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from input_files import hub_table, samples, write_tar
 from PIL import Image
-from test_cli import run  # noqa: F401
 from test_identity import Counting, draw, draw_all, write_partition
 from test_ingest import Pixels, vectors
 
@@ -218,7 +217,7 @@ def test_what_is_out_of_reach_is_not_deleted(made):
     generation = Catalog.open(path).generation
     for i in range(5):
         (folder / f"{i}.png").unlink()
-    with pytest.raises(UsageError, match=r"5 of the 8 items .* are gone; .* --force"):
+    with pytest.raises(UsageError, match=r"5 of the 8 items .* are gone or damaged; .* --force"):
         sync(path, [folder], embedder=Pixels())
     aside = folder.rename(folder.parent / "aside")
     with pytest.raises(CatalogNotFoundError):
@@ -235,6 +234,52 @@ def test_what_is_out_of_reach_is_not_deleted(made):
     for i in range(5):
         (folder / f"{i}.png").unlink()
     assert counts(sync(path, [folder], embedder=Pixels(), force=True)) == (0, 0, 0, 5)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(2000), b"<html>", b"version https://git-lfs.github.com/spec/v1"])
+def test_damaged_files_count_as_gone_and_are_told(made, content):
+    folder, path = made
+    for i in range(2):
+        (folder / f"{i}.png").write_bytes(content)
+    report = sync(path, [folder], embedder=Pixels())
+    assert (report.n, report.removed, report.errors) == (6, 2, 2)
+    for i in range(2, 6):
+        (folder / f"{i}.png").write_bytes(content)
+    with pytest.raises(UsageError, match=r"4 of the 6 items .* are gone or damaged"):
+        sync(path, [folder], embedder=Pixels())
+    assert Catalog.open(path).n == 6
+    assert sync(path, [folder], embedder=Pixels(), force=True).removed == 4
+
+
+def test_an_input_that_is_out_of_reach_is_not_deleted_because_another_is_larger(made, tmp_path):
+    folder, path = made
+    small = draw_all(tmp_path / "small", ["a.png", "b.png"], 40)
+    append(path, [small], embedder=Pixels())
+    (small / "a.png").unlink()
+    (small / "b.png").rename(tmp_path / "b.png")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="found none"):
+            sync(path, [folder, small], embedder=Pixels(), force=force)
+    draw(small / "c.png", 44)
+    with pytest.raises(UsageError, match=r"2 of the 2 items of .*small are gone"):
+        sync(path, [folder, small], embedder=Pixels())
+    assert Catalog.open(path).n == 10
+    assert counts(sync(path, [folder, small], embedder=Pixels(), force=True)) == (1, 0, 0, 2)
+
+
+def test_a_file_of_many_that_lost_most_of_its_rows_is_not_embedded_again_without_a_word(tmp_path):
+    whole = write_tar(tmp_path / "in/0.tar", samples(range(8))).read_bytes()
+    ingest(tmp_path / "in", tmp_path / "c", embedder=Pixels())
+    (tmp_path / "in/0.tar").write_bytes(whole[: len(whole) // 8])
+    with pytest.raises(UsageError, match=r"of the 8 items .* are gone or damaged"):
+        sync(tmp_path / "c", [tmp_path / "in"], embedder=Pixels())
+    assert Catalog.open(tmp_path / "c").n == 8
+
+
+def test_a_sync_tells_what_it_skips(made):
+    folder, path = made
+    (folder / "a.doc").write_bytes(b"x")
+    assert any("skipped 1 file: 1 .doc" in note for note in sync(path, [folder], embedder=Pixels()).notes)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -360,7 +405,7 @@ def test_an_input_of_one_file_may_be_renamed(tmp_path):
     np.save(tmp_path / "a.npy", vectors(40))
     ingest([tmp_path / "a.npy"], tmp_path / "c", d=8)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
-    with pytest.raises(UsageError, match="holds the same as"):
+    with pytest.raises(UsageError, match="has the same content as"):
         sync(tmp_path / "c", [tmp_path / "b.npy"])
     (tmp_path / "a.npy").unlink()
     assert counts(sync(tmp_path / "c", [tmp_path / "b.npy"])) == (0, 0, 40, 0)
@@ -442,7 +487,7 @@ def test_a_watch_names_the_package_that_it_needs(made, monkeypatch):
         next(watch(path, [folder], embedder=Pixels()))
 
 
-def test_the_command_prints_what_it_did(run, tmp_path):  # noqa: F811
+def test_the_command_prints_what_it_did(run, tmp_path):
     folder = draw_all(tmp_path / "in", [f"{i}.png" for i in range(6)])
     assert run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo")[0] == 0
     draw(folder / "new.png", 50)

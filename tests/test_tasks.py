@@ -81,7 +81,7 @@ def test_another_thread_sees_the_stage_and_cancels(service, marked):
     service.tasks.cancel(marked, "task-of-mine")
     go_on.set()
     thread.join(10)
-    assert ended == ["this was cancelled; nothing was changed"]
+    assert ended == ["the task was cancelled; nothing was changed"]
     assert service.tasks.stage(marked, "task-of-mine") == ""
 
 

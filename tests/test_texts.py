@@ -14,6 +14,7 @@ from fluent.syntax.ast import Identifier, Junk, Message
 from fluent.syntax.visitor import Visitor
 from jinja2 import nodes
 
+from gpubranches.catalog.metadata.conditions import _EXPECTED as EXPECTED
 from gpubranches.catalog.metadata.conditions import KINDS
 from gpubranches.core.options import MODELS
 from gpubranches.retrieval.explain import Outcome
@@ -27,8 +28,33 @@ TEXTS = ROOT / "web/static/texts"
 SCRIPTS = sorted(
     p for p in (ROOT / "web/static").glob("*.js") if not p.name.endswith(".min.js") and p.name != "texts.js"
 )
-NAMES = ("t", "t_html", "texts", "texts_in")
+NAMES = ("t", "t_html", "texts", "texts_in", "because")
 _CALL = re.compile(r"\bt\(")
+
+
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def words_in(text):
+    """Return the words of a text in lower case, without those in capitals, such as AND and CSV."""
+    return {word.lower() for word in WORD.findall(text) if not word.isupper()}
+
+
+def words_of(language):
+    """Return the words of the texts of a language; keys, selectors and values are left out."""
+    texts = (TEXTS / f"{language}.ftl").read_text("utf-8")
+    for other in (r"^#.*$", r"^\s*[\w-]+ =|^\s+\.[\w-]+ =", r"^\s*\*?\[[^\]]*\]", r"\{[^{}]*?(\}|->)", r"</?\w+>"):
+        texts = re.sub(other, " ", texts, flags=re.MULTILINE)
+    return words_in(texts)
+
+
+ENGLISH = words_of("en") - words_of("de")
+"""Words that show that a text of the German page is not translated."""
+
+
+def english_in(text):
+    """Return the English words of a text that should be German."""
+    return sorted(ENGLISH & words_in(text))
 
 
 class Variables(Visitor):
@@ -85,9 +111,12 @@ def used_in_python():
             if not isinstance(call, ast.Call):
                 continue
             function = call.func.func if isinstance(call.func, ast.Call) else call.func  # texts_in("de")("undo")
-            if getattr(function, "id", "") not in NAMES or (function.id == "texts" and not call.args):
+            name = getattr(function, "id", "")
+            if getattr(function, "attr", "") == "because":  # an error.because("query-empty")
+                name = "because"
+            if name not in NAMES or (name == "texts" and not call.args):
                 continue
-            if function.id == "texts_in" and function is call.func:
+            if name == "texts_in" and function is call.func:
                 continue
             where = f"{path.name}:{call.lineno}"
             if any(value.arg is None for value in call.keywords):  # passes a key on
@@ -186,11 +215,13 @@ def variants(pattern, selector):
         ("format", "format", {*FORMATS, *BOX_FORMATS}),
         ("format.use", "format", {*FORMATS, *BOX_FORMATS}),
         ("part", "part", {*PARTS}),
+        ("part.heading", "part", {*PARTS} - {"all"}),
         ("part.note", "part", {*PARTS} - {"all"}),
         ("model-name", "model", {*MODELS}),
         ("model-use", "model", {*MODELS}),
         ("session-order", "order", {*ORDERS}),
         ("column-kind", "kind", {kind.replace(" ", "-") for kind in KINDS}),
+        ("filter-expected", "what", {*EXPECTED}),
         ("why-reason", "outcome", {*get_args(Outcome), "vote"}),
         ("why-votes", "outcome", {*get_args(Outcome)}),
     ],

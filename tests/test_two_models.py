@@ -14,6 +14,7 @@ from PIL import Image
 from gpubranches import Catalog, Session, cli, open_backend, open_embedder
 from gpubranches.app import create_app
 from gpubranches.catalog.manifest import read_manifest
+from gpubranches.core.arrays import unit
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.core.whitening import Whitening
@@ -29,7 +30,6 @@ from gpubranches.ingestion.encode import encode
 from gpubranches.learning.linear import folds_of
 from gpubranches.learning.part_weights import part_scales
 from gpubranches.retrieval.fusion import fuse
-from gpubranches.retrieval.queries import unit
 from gpubranches.service.merging import merge
 
 HX = {"HX-Request": "true"}

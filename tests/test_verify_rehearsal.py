@@ -85,8 +85,11 @@ def test_the_call_for_speed(clean, tmp_path):
     assert tuple(found) == ("run", "card", "goals", "refine", "upload", "capacity", "nearest", "plot")
     goals = {line["goal"] for lines in found.values() for line in lines if "goal" in line}
     assert {"single branch", "ensemble", "upload", "single branch, codes alone"} <= goals
-    assert {line["engine"] for line in found["nearest"] if "engine" in line} == {"kernels"}
+    assert {line["engine"] for line in found["nearest"] if "engine" in line} == {
+        "kernels",
+        "kernels, sign bits first",
+    }
     skipped = " ".join(line["skipped"] for lines in found.values() for line in lines if "skipped" in line)
-    for what in ("faiss flat float16", "CAGRA", "no table is written", "matplotlib", "a whole refine"):
+    for what in ("faiss flat float16", "faiss IVF-SQ8", "CAGRA", "no table is written", "matplotlib", "a whole refine"):
         assert what in skipped
     assert not (tmp_path / "measured.json").exists()

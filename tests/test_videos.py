@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from input_files import GREYS, write_video
-from test_cli import run  # noqa: F401
 from test_export import ranked
 from test_ingest import Pixels
 
@@ -269,7 +268,7 @@ def test_a_time_is_told_as_people_read_it(seconds, text):
     assert clock(seconds) == text
 
 
-def test_the_command_ingests_videos(run, folder, tmp_path):  # noqa: F811
+def test_the_command_ingests_videos(run, folder, tmp_path):
     code, out, _ = run("ingest", folder, "--out", tmp_path / "c", "--embedder", "demo", "--frames-every", "2.5")
     assert code == 0
     assert "6 items" in out

@@ -3,15 +3,15 @@
     python -m benchmarks.breadth --out benchmarks/results/breadth
 
 The data is that of `benchmarks.harness.real_data`, with `broad.json`, a file of groups as `gpubranches evaluate
---groups` reads it. Its rows are ingested in their order, once with the unlabelled distractors and once without them: an
-idea that leaves them out is played where they are not even random negatives. A user begins with up to 8 marked right,
-then marks the 20 items suggested, for four rounds. `--parts` are some of
+--groups` reads it. Its rows are ingested in their order, once with the unlabelled distractors and once without them:
+ideas that leave them out use the second catalog, where they are not even random negatives. A user begins with up to 8
+items marked right, and then marks 20 suggested items in each of four rounds. `--parts` are some of
 
-- ideas: by a user who walks the page and whose words are told, and by one who marks right ones alone, without words
+- ideas: by a user who marks the page in order and uses words, and by one who marks only right items, without words
 - unions: of 2 to 40 classes of one data set, drawn at random
-- easy: classes of 300 items and more, right ones marked alone, without words
+- easy: classes of 300 items and more; only right items are marked, without words
 - votes: the ideas by votes alone, from the marks after four rounds
-- target: marks until 95% are found, as the program asks for them, and whether that is true where it says so
+- target: the requested marks until 95% are found, and how often this is true when the program says so
 - coverage: how often the 90% intervals of precision and recall hold in these answers and in those on single classes
 """
 

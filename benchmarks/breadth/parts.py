@@ -97,7 +97,7 @@ def coverage(plays: Plays) -> Result:
 
 
 def votes(plays: Plays) -> Result:
-    """Answer the ideas by votes alone, from the marks of the last round of the user who walks the page."""
+    """Answer the ideas by votes alone, from the marks of the last round of the user who marks the page in order."""
     rows = []
     for labelled, concept in plays.ideas():
         draw = labelled.draw(concept, START, 0, USERS["page"])
@@ -118,7 +118,7 @@ def votes(plays: Plays) -> Result:
 def target(plays: Plays) -> Result:
     """Let the program choose what to mark until `TARGET` of the right items are known to be found.
 
-    Unions have no goal of marks: what no mark shows is found by random items alone.
+    Unions have no goal for the number of marks, because only random items find what resembles no marked item.
     """
     rows: list[tuple[str, ...]] = []
     goals: list[Goal] = []

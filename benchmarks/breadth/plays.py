@@ -61,8 +61,8 @@ class Play:
 class Plays:
     """The data as two catalogs, with and without distractors, and the plays so far.
 
-    narrow: a random subset of so many single classes, None for all; models: baselines that play the rounds, too.
-    Use it in a with statement.
+    narrow: the size of a random subset of the single classes, None for all; models: baselines that play the rounds,
+    too. Use it in a with statement.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Plays:
         self._opened.close()
 
     def play(self, kind: str) -> Play:
-        """Return what came of a kind of play, one of `KINDS`; it is played once."""
+        """Return the results of a kind of play, one of `KINDS`; each kind is played once."""
         if kind not in self._plays:
             tasks, user, models = KINDS[kind]
             self._plays[kind] = _played(tasks(self), user, self.seeds, models(self), kind)
@@ -145,11 +145,11 @@ class Told:
 
 @dataclass(frozen=True)
 class TargetRun:
-    """One user who marks what `Session.next` asks for.
+    """A user who marks the items of `Session.next`.
 
-    begun: how many marks there were at first; marks_to_target: when the true recall was first at the target, None for
-    never; alike: when the program first told that the target is reached for what resembles the marks; reached: when it
-    told so of all right items; None for never.
+    begun: the number of marks at first; marks_to_target: the number when the true recall was first at the target;
+    alike: the number when the program first said that the target is reached for items that resemble the marks; reached:
+    the same for all right items. None for never.
     """
 
     begun: int
@@ -159,7 +159,7 @@ class TargetRun:
 
 
 def mark_to_target(labelled: LabelledCatalog, concept: Concept, user: str) -> TargetRun | None:
-    """Mark towards the target, `STEPS` times 20 and random items; None where the user has nothing to begin with."""
+    """Mark towards the target, `STEPS` times 20 and random items; None if the user has no item to begin with."""
     draw = labelled.draw(concept, START, 0, USERS[user])
     if draw is None:
         return None

@@ -2,12 +2,12 @@
 
     python -m benchmarks.changes --out benchmarks/results/changes.md
 
-A process of its own appends a million rows in parts and deletes 10,000 items, some after each part; it acknowledges
-every commit. Readers are threads with sessions, as in a server: each question reads the newest generation. An answer is
-wrong if it has an item whose deletion was acknowledged before the question began. A generation is broken if its number
-of items is not what the writer committed, or if an answer has an item that this generation does not have. At the end
-the catalog is compacted. Its folder must then have no file of an older generation, and no row that was deleted. The
-run fails unless all of this holds.
+A separate process appends a million rows in parts and deletes 10,000 items, some after each part; it acknowledges every
+commit. Readers are threads with sessions, as in a server: each query reads the newest generation. An answer is wrong if
+it has an item whose deletion was acknowledged before the query began. A generation is broken if its number of items is
+not what the writer committed, or if an answer has an item that this generation does not have. At the end the catalog is
+compacted. Its folder must then have no file of an older generation, and no row that was deleted. The run fails unless
+all of this holds.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--appended", type=whole(1), default=1_000_000)
     parser.add_argument("--deleted", type=whole(1), default=10_000)
     parser.add_argument("--parts", type=whole(1), default=20, help="appends, and deletions")
+    parser.add_argument("--pause-ms", type=whole(0), default=500, help="the writer waits so long after each commit")
     parser.add_argument("--readers", type=whole(1), default=20)
     parser.add_argument("--folder", type=out_folder, help="where the catalog is made")
     parser.add_argument("--out", type=out_file, help="write this Markdown file")
@@ -57,6 +58,7 @@ def main() -> None:
             appended=options.appended,
             deleted=options.deleted,
             parts=options.parts,
+            pause_ms=options.pause_ms,
             readers=options.readers,
         )
     counts = [

@@ -1,4 +1,4 @@
-"""Readers that ask while a process changes the catalog, and what they find wrong."""
+"""Readers that send queries while a process changes the catalog, and the errors that they find."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ class Reader(threading.Thread):
         self.seen.append((snapshot.generation, snapshot.n, snapshot.manifest["next_id"]))
 
 
-def run(path: Path, *, rows: int, appended: int, deleted: int, parts: int, readers: int) -> Report:
+def run(path: Path, *, rows: int, appended: int, deleted: int, parts: int, pause_ms: int, readers: int) -> Report:
     """Make a catalog of `rows`, read it while it is changed, compact it, and report."""
     write_embedded_catalog(path, Clusters(d=_D), rows)
     catalog, told, ended = Catalog.open(path), Told(rows + appended), threading.Event()
     report = Report()
-    command = [sys.executable, "-m", "benchmarks.changes.writer", *map(str, (path, appended, deleted, parts))]
+    command = [sys.executable, "-m", "benchmarks.changes.writer", *map(str, (path, appended, deleted, parts, pause_ms))]
     with open_backend("cpu", catalog) as backend:
         follower = SnapshotFollower(catalog)
         asking = [Reader(number, follower, backend, told, ended) for number in range(readers)]

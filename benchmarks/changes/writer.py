@@ -1,16 +1,18 @@
 """Append and delete in parts, and acknowledge every commit on standard output; `benchmarks.changes` runs this.
 
-    python -m benchmarks.changes.writer CATALOG APPENDED DELETED PARTS
+    python -m benchmarks.changes.writer CATALOG APPENDED DELETED PARTS PAUSE_MS
 
 Appended rows are copies of the catalog's first items. Deleted items are spread over those that the catalog had at the
-start, without the first `KEPT`. An acknowledgement is one line of JSON: the generation, its number of items, the id
-after its last, and the ids that were deleted.
+start, without the first `KEPT`. After each commit it waits PAUSE_MS, so that readers see most generations. An
+acknowledgement is one line of JSON: the generation, its number of items, the id after its last, and the ids that were
+deleted.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def acknowledge(catalog: Catalog, deleted: list[int]) -> None:
     print(json.dumps(state), flush=True)
 
 
-def write(path: Path, appended: int, deleted: int, parts: int) -> None:
+def write(path: Path, appended: int, deleted: int, parts: int, pause_ms: int) -> None:
     """Append and delete."""
     catalog = Catalog.open(path)
     first = catalog.next_id
@@ -45,8 +47,10 @@ def write(path: Path, appended: int, deleted: int, parts: int) -> None:
             catalog.codes(sources), ids=first + rows, bits=bits, scales=scales, embeddings=stored.__getitem__
         )
         acknowledge(catalog, [])
+        time.sleep(pause_ms / 1e3)
         catalog.delete(ids)
         acknowledge(catalog, ids.tolist())
+        time.sleep(pause_ms / 1e3)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Disturb writing commands at every point, by kills, failing calls and power cuts, and check the resulting files.
+"""Interrupt writing commands at every point, by kills, failing calls and power cuts, and check the resulting files.
 
     python -m benchmarks.crashes [--points N] [--minutes M] [--seed 0] [--scenario NAME] [--kind KIND] [--out FILE]
 
 Each scenario is a command, or requests to a served catalog. It runs once undisturbed over a layer that records the
-calls by which it changes files. Then it runs many times, each time in a process of its own. The process is killed
-before each such call and within each write; each call fails with each of its possible errors; a write is cut short; the
-disk is full from a call on. By a model of a disk, the power is cut after each call; data that were not synced may be
-lost in part and in any order.
+calls by which it changes files. Then it runs many times, each time in a separate process. The process is killed before
+each such call and within each write; each call fails with each of its possible errors; a write is cut short; the disk
+is full from a call on. By a model of a disk, the power is cut after each call; data that were not synced may be lost in
+part and in any order.
 
 A point holds if all of these are true. The files are a committed state, the last one if it was acknowledged. `verify`
-finds no problem. The same command then ends as if it had not been disturbed. The next command works. All other files
+finds no problem. The same command then ends as if it had not been interrupted. The next command works. All other files
 are removed. The error was one sentence, with the documented status. Needs gcc.
 """
 

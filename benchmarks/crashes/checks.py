@@ -14,7 +14,6 @@ from gpubranches import Catalog
 from gpubranches.app.picture_routes import THUMBNAIL_SIZES
 from gpubranches.catalog import problems_at
 from gpubranches.catalog.manifest import own_files, read_manifest
-from gpubranches.catalog.pictures.decoding import thumbnail
 from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.core.embedding_space import digest
 from gpubranches.engines.kdtree.files import fingerprint
@@ -23,7 +22,7 @@ from gpubranches.engines.kdtree.files import read_manifest as read_index
 from gpubranches.service.database import problems as marks_problems
 from gpubranches.service.labels import Labels
 from gpubranches.service.session_store import SessionStore
-from gpubranches.service.thumbnails import read_kept
+from gpubranches.service.thumbnails import read_kept, thumbnail
 
 LOG = "labels.sqlite"
 

@@ -149,7 +149,7 @@ class ScenarioRunner:
                     return {"broken": broken}
             return {"broken": "", "tree": tree[1]}
 
-        # Folders with equal bytes are judged once, and so is the result of the same command on them.
+        # Folders with equal bytes are checked once, as is the result of the same command on them.
         same = (
             scenario.name,
             disk.fingerprint(disk.read(self.work)),

@@ -19,9 +19,10 @@ from benchmarks.fuzz.reader import reader
 from benchmarks.fuzz.tables import mutated_table, parquet
 from benchmarks.fuzz.world import World, table
 from gpubranches import Catalog
-from gpubranches.catalog.pictures.decoding import thumbnail, upright_size
+from gpubranches.catalog.pictures.decoding import upright_size
 from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.errors import DataError
+from gpubranches.service.thumbnails import thumbnail
 
 _ROWS = 12
 

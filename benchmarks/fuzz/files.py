@@ -17,7 +17,7 @@ from benchmarks.fuzz.reader import reader
 from benchmarks.fuzz.tables import mutated_table, parquet
 from benchmarks.fuzz.world import World, table
 from gpubranches import Catalog, VocabularyEmbedder
-from gpubranches.catalog.pictures.decoding import open_image, read_image, thumbnail, upright_size
+from gpubranches.catalog.pictures.decoding import open_image, read_image, upright_size
 from gpubranches.catalog.pictures.formats import register
 from gpubranches.cli.options import parse_ids
 from gpubranches.core.results import Ranking
@@ -25,6 +25,7 @@ from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion import ingest
 from gpubranches.research.quality.groups import read_groups
 from gpubranches.service.export import ItemTable, export_items
+from gpubranches.service.thumbnails import thumbnail
 
 
 def ingested(world: World, path: Path, **options: Any) -> Catalog:

@@ -258,7 +258,7 @@ def _leave(out: Path, name: str, data: bytes) -> str:
 
 
 def fuzz(name: str, out: Path, engine: str, seed: int, seconds: float, inputs: int) -> Tried:
-    """Try inputs of a reader in separate processes; an input that ends one is a fault, and a new process goes on.
+    """Try inputs of a reader in separate processes; an input that ends one is a fault, and a new process continues.
 
     engine: as in `work`. Failing inputs are saved in `out`.
     """

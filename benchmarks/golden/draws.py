@@ -66,7 +66,7 @@ def _play(asked: Asked, name: str, query: str | None, right: NDArray[np.bool_]) 
 
 
 def _tasks(data: Path, labels: list[dict[str, Any]]) -> Iterator[tuple[str, str | None, NDArray[np.bool_]]]:
-    """Yield the name, the query and the truth, (n,) bool, of each task; None asks by the first right item."""
+    """Yield the name, the query and the truth, (n,) bool, of each task; for None the query is the first right item."""
     names = json.loads((data / "text/names.json").read_text(encoding="utf-8"))
     known = {name.lower() for name in names}
     for name in CLASSES:
@@ -90,7 +90,7 @@ def _is_in(row: dict[str, Any], chosen: dict[str, set[Any]]) -> bool:
 
 
 def _evaluate(answers: Answers, path: Path, data: Path) -> None:
-    """Add every number that `gpubranches evaluate` prints of a few classes and of the ideas, without times."""
+    """Add every number that `gpubranches evaluate` prints for a few classes and for the ideas, without times."""
     usual = ("--seeds", 1, "--backend", "cpu")
     classes = face.evaluation(
         path, *usual, "--concepts", 5, "--positives", 8, "--rounds", 2,

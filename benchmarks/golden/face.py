@@ -1,7 +1,7 @@
 """Every name of the package that the golden check uses. After a rename this is the only module of the check to change.
 
-The functions return plain values (arrays, numbers, texts, dicts of these) under names of the check's own, so that a new
-name of a field does not change a digest.
+The functions return plain values (arrays, numbers, texts, dicts of these) under names that belong to the check, so that
+a new name of a field does not change a digest.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ RUN = ("paths", "place", "mtime_ns", "ctime_ns", "listing")
 def catalog_files(catalog: Path, folder: Path) -> dict[str, Any]:
     """Return the manifest of a catalog and the bytes of each of its files. folder: the folder that contains all inputs.
 
-    Segments are called by their numbers. The listing of inputs is told by its columns apart from places and times.
+    Segments are called by their numbers. Of the listing of inputs, the columns without places and times are compared.
     """
     manifest = json.loads((catalog / "manifest.json").read_text(encoding="utf-8"))
     manifest.pop("sha256", None)
@@ -49,7 +49,8 @@ def _listing(path: Path) -> dict[str, Any]:
 def exported(path: Path, folder: Path) -> Any:
     """Return the content of an exported file. folder: the folder that contains all paths of this run.
 
-    Files that may name paths are told by their values with the folder left out, and those of a tar without their times.
+    Files that may contain paths are compared by their values without the folder, and those of a tar without their
+    times.
     """
     content = path.read_bytes()
     if path.name.endswith(".tar"):

@@ -1,4 +1,4 @@
-"""Made-up inputs: the same bytes from the same seeds."""
+"""Synthetic inputs: the same bytes from the same seeds."""
 
 from __future__ import annotations
 

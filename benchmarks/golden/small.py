@@ -241,7 +241,7 @@ def _play_idea(asked: Asked, name: str, right: NDArray[np.bool_]) -> Any:
 
 
 def heads(answers: Answers, folder: Path) -> None:
-    """Train a small head, and ask a catalog by it that stores no embeddings."""
+    """Train a small head, and query a catalog with it that stores no embeddings."""
     labels, head, path = inputs.write_classes(folder), folder / "head.safetensors", folder / "catalog"
     np.save(folder / "emb.npy", np.load(folder / "first/img_emb/img_emb_0.npy"))
     options = ("--dim", 8, "--hidden", "16", "--batch", 128, "--epochs", 3, "--embedder", _words(folder))

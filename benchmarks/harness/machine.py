@@ -32,6 +32,15 @@ def anonymous_bytes(process: int | str = "self") -> int:
     return 1024 * next((int(line.split()[1]) for line in status if line.startswith("RssAnon")), 0)
 
 
+def peak_resident_bytes() -> int:
+    """Return the largest resident memory of this process so far, mapped files included (VmHWM).
+
+    `ru_maxrss` is not it: a process inherits that of the one which started it.
+    """
+    status = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
 class PeakMemory:
     """Samples the anonymous memory of this process while a block runs.
 

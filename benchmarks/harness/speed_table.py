@@ -76,7 +76,7 @@ class SpeedTable:
         self.add(Row(name, f"{a:.1f} ms", f"{b:.1f} ms", b / a, "x", goal))
 
     def limit(self, name: str, ours: Callable[[], Any], goal_ms: float) -> None:
-        """Add the row of one function that has a time to keep."""
+        """Add the row of one function that must not exceed a time."""
         (a,) = self.medians(ours)
         self.add(Row(name, f"{a:.1f} ms", "", a, "ms", goal_ms, at_least=False))
 

@@ -1,7 +1,7 @@
 """Synthetic catalogs on disk, of any size with bounded memory: clusters in groups on a sphere, from a seed.
 
-1,000 clusters in 100 groups of 10 lie on the unit sphere of d dims; their sizes follow a power law, so a few clusters
-hold much of the catalog and most are small. Codes are made by the project's ScalarQuantizer. Sign bits without
+There are 1,000 clusters in 100 groups of 10 on the unit sphere of d dims. Their sizes follow a power law, so a few
+clusters have many of the items, and most are small. Codes are made by the project's ScalarQuantizer. Sign bits without
 embeddings are random bytes, because the speed of a scan does not depend on their values. A catalog that needs no disk,
 and can be made on a card, is `gpubranches.research.speed.synthetic`.
 """
@@ -93,7 +93,7 @@ def write_embedded_catalog(path: Path, clusters: Clusters, n: int) -> NDArray[np
 
     Return the cluster of each id, (n,) int16. Segments are of 131,072 rows, so memory stays bounded.
     """
-    from gpubranches.encoders.heads import PCAHead  # needs safetensors, which a card's machine may not have
+    from gpubranches.encoders.heads import PCAHead  # needs safetensors, which may be missing on a machine with a card
 
     sample, _ = clusters.vectors(0, 20_000)
     signs, head = SignQuantizer().fit(sample), PCAHead(32).fit(sample)

@@ -4,26 +4,26 @@
     python -m benchmarks.load --mixed --seconds 600 --out benchmarks/results/load-mixed.md
 
 A synthetic catalog of a million items with embeddings and bits is served by a separate process. Each of 50 users has a
-session of the API and looks for the items of one cluster of the catalog. From its own thread it marks one item a second
-of those it was shown, right or wrong as they are, searches by an item of the cluster every ten seconds and finds all
-every two minutes. The users come in over the first ten seconds. Times are measured at the users, over open connections.
-A user that is late does not catch up, so the table has the numbers of requests, too.
+session of the API and looks for the items of one cluster of the catalog. In its own thread, a user correctly marks one
+of the shown items per second, searches by an item of the cluster every ten seconds, and finds all every two minutes.
+The users start during the first ten seconds. Times are measured at the users, over open connections. A user that is
+late does not catch up, so the table has the numbers of requests, too.
 
-A request that the server refuses with Retry-After is put off: the user sends a mark again under the same event name, as
-the page does, and other requests at their next turn. A user whose answer the server has dropped finds all again. A user
-who has marked all that it was shown waits for its next search.
+If the server refuses a request with Retry-After, the user repeats it later: a mark under the same event name, as the
+page does, and other requests at their next turn. A user whose answer the server has dropped finds all again. A user who
+has marked all shown items waits for the next search.
 
 `--mixed` users also export what matches every two minutes, while another process appends 200 rows every five seconds
 and deletes 100 earlier ones (`benchmarks.load.writer`). The server's anonymous memory and file handles are read every
 second. They are flat if their growth over the last three quarters of the run, by the median of all slopes, is at most
 64 MB or a tenth, and 8 handles or a tenth. Handles on the catalog's segments are not counted, since each append adds
-some. The server's processor time tells how much of the machine it needs, also where other programs run beside it.
+some. The server's processor time shows how much of the machine it needs, even if other programs run beside it.
 
-At the end the server gets SIGTERM while all users go on. It must finish the requests under way and exit with status 0.
+At the end the server gets SIGTERM while all users continue. It must finish the running requests and exit with status 0.
 It is started again, and every acknowledged mark is looked up in its session.
 
-`--careless` users mark at random: their models hold half of the catalog, and ask for more than two cores can compute.
-The server then has to put find alls off, and must lose nothing else.
+`--careless` users mark at random: their models match half of the catalog, and their requests need more than two cores.
+The server then has to refuse some find alls for now, and must not lose anything else.
 """
 
 from __future__ import annotations

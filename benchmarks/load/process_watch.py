@@ -19,7 +19,7 @@ SETTLED = 0.25
 
 @dataclass(frozen=True)
 class Growth:
-    """The course of a number: its median, and its growth over the counted part, by its robust slope."""
+    """The median of a number over time, and its growth over the counted part, by a robust slope."""
 
     median: float
     grew: float

@@ -37,13 +37,13 @@ class Reply:
 
     @property
     def is_put_off(self) -> bool:
-        """Whether the server refused for now and said when to ask again."""
+        """Whether the server refused for now and said when to try again."""
         return self.status in _PUT_OFF and self.retry_after_s is not None
 
     @property
     def is_forgotten(self) -> bool:
         """Whether the session has no answer any more, because the server dropped it to free memory."""
-        return self.status == 422 and _FORGOTTEN in self.content
+        return self.status == 422 and _FORGOTTEN in self.content.lower()
 
     @property
     def is_deleted(self) -> bool:
@@ -58,7 +58,7 @@ class Connection:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Reply:
-        """Send a request to the API and return the answer. Raises OSError or HTTPException when the line breaks."""
+        """Send a request to the API and return the answer. Raises OSError or HTTPException if the connection breaks."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         self._http.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
         answer = self._http.getresponse()
@@ -195,7 +195,7 @@ class User:
             self._done("export", start)
 
     def _ask(self, what: str, method: str, path: str, body: dict[str, Any] | None = None) -> Reply:
-        """Send a request and count it where the server puts it off."""
+        """Send a request; count it if the server refuses it for now."""
         reply = self._connection.send(method, path, body)
         self.put_off[what] += reply.is_put_off
         return reply
@@ -204,7 +204,7 @@ class User:
         self.took_ms[what].append((time.monotonic() - start) * 1000)
 
     def _finds_again(self, reply: Reply) -> bool:
-        """Return whether the session's answer is gone; then find all at once, as a person does."""
+        """Return whether the session's answer is gone; if so, find all again immediately, as a person does."""
         if reply.is_forgotten:
             self.forgotten += 1
             self._due["refine"] = time.monotonic()

@@ -21,7 +21,7 @@ from gpubranches import Catalog
 
 
 def copied_from(item: int, n: int) -> int:
-    """Return the item among the first n of which an item is a copy; the item itself if it is one of these."""
+    """Return the item, among the first n, of which an item is a copy; the item itself if it is among the first n."""
     return item if item < n else (item - n) % n
 
 

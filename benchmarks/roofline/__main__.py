@@ -2,10 +2,10 @@
 
     python -m benchmarks.roofline [--card h200] [--out benchmarks/results/roofline]
 
-A prediction is the larger of two times: bytes an item over the card's copy bandwidth, and the busiest of the
-multiprocessor's parts over the instructions an item that the loops of the SASS give it. It knows nothing of latency,
-occupancy and caches: a bound from below that says which design is worth building, not a measurement. Where results of
-`scripts/gpu_verify` lie beside it, their times are printed with it.
+A prediction is the larger of two times per item: its bytes divided by the card's copy bandwidth, and the time of the
+busiest part of a multiprocessor for the instructions in the loops of the SASS. It does not consider latency, occupancy
+and caches. So it is a lower bound, which shows which design is worth building, and not a measurement. If there are
+results of `scripts/gpu_verify`, their times are printed, too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DESIGNS = Path(__file__).parent / "designs"
 
 @dataclass(frozen=True)
 class Card:
-    """Rates of one card: multiprocessors, clock in Hz under load, bytes a second of a large copy, memory in bytes."""
+    """Rates of one card: multiprocessors, clock in Hz under load, bytes per second of a large copy, memory in bytes."""
 
     name: str
     architecture: int

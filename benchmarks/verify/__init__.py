@@ -1,4 +1,4 @@
-"""Verification of the gpu backend on a card: `scripts/gpu_verify` runs `steps` and `record` writes what they find.
+"""Verification of the gpu backend on a card: `scripts/gpu_verify` runs `steps`, and `record` writes their findings.
 
-Every module here needs NumPy, CuPy and pytest alone.
+Every module here needs only NumPy, CuPy and pytest.
 """

@@ -6,7 +6,7 @@
 Needs CuPy, NumPy and pytest; installs nothing. Steps that need another package (numba, scikit-learn, faiss,
 compute-sanitizer, matplotlib, ..) are skipped where it is missing, and the page says so.
 
-The most informative steps come first. Each step has a process of its own, which ends at its time limit, so that a
+The most informative steps come first. Each step runs in a separate process, which ends at its time limit, so that a
 kernel that fails or hangs does not stop the other steps. Each finding is written at once to DIR/gpu-CALL.jsonl, so an
 interrupted call keeps its findings. `python -m benchmarks.verify page` writes DIR/gpu-CALL.md from this file, as a call
 does after each step.

@@ -71,7 +71,7 @@ def card(options: argparse.Namespace) -> Iterator[Finding]:
     device.close()
 
 
-OPTIONAL = ("numba", "scipy", "sklearn", "hypothesis", "safetensors", "pyarrow", "faiss", "cuvs", "matplotlib", "torch")
+OPTIONAL = ("numba", "scipy", "sklearn", "hypothesis", "safetensors", "pyarrow", "faiss", "matplotlib", "torch")
 
 
 def compiled(options: argparse.Namespace) -> Iterator[Finding]:

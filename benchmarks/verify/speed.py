@@ -219,7 +219,7 @@ def _free_bytes() -> int:
 
 
 def _bus_bytes_s(size: int) -> float:
-    """Return bytes a second of a copy from pinned memory to the card."""
+    """Return the bytes per second of a copy from pinned memory to the card."""
     import cupy
 
     pinned = cupy.cuda.alloc_pinned_memory(size)

@@ -27,7 +27,7 @@ from gpubranches.errors import UsageError
 TOKEN_VARIABLE = "GPUBRANCHES_TOKEN"  # nosec B105  # the name of a variable
 COOKIE = "gpubranches-login"
 MIN_TOKEN_LENGTH = 20
-"""Letters of the shortest accepted token."""
+"""The number of characters of the shortest accepted token."""
 _OPEN = ("access.login", "access.enter", "health.alive", "health.ready", "static")
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _HOW = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token.txt"
@@ -67,17 +67,17 @@ class Access:
         return hmac.compare_digest(sent.encode("utf-8", "replace"), self.cookie.encode())
 
     def is_bearer(self, authorization: str) -> bool:
-        """Return whether the header Authorization is a Bearer with the token, as programs send it."""
+        """Return whether the header Authorization is Bearer with the token, as programs send it."""
         kind, _, sent = authorization.partition(" ")
         return kind.lower() == "bearer" and self.is_token(sent.strip())
 
     def is_basic(self, authorization: str) -> bool:
-        """Return whether it is Basic with the token as password, as from the address http://any:TOKEN@host."""
+        """Return whether the header is Basic with the token as password, as for the address http://any:TOKEN@host."""
         sent = Authorization.from_header(authorization)
         return sent is not None and sent.type == "basic" and self.is_token(sent.password or "")
 
     def is_token(self, token: str) -> bool:
-        """Return whether that is the token, by a comparison in constant time."""
+        """Return whether a text is the token, by a comparison in constant time."""
         return self.token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
 
     @property
@@ -112,7 +112,7 @@ def check_token(token: str, source: str) -> str:
     """Return the token if it is long enough and valid in a header. Raises UsageError naming its source otherwise."""
     if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
-            f"{source}: expected a token of {MIN_TOKEN_LENGTH} letters or more, ASCII without spaces; "
+            f"{source}: expected a token of {MIN_TOKEN_LENGTH} ASCII characters or more without spaces; "
             f"make one by {_HOW}"
         )
     return token
@@ -184,7 +184,7 @@ def login() -> Response:
 
 @routes.post("/login")
 def enter() -> Response:
-    """Log a browser in whose form has the token in `token`, by a cookie."""
+    """Log a browser in by a cookie, if the field `token` of its form is the token."""
     rules = access()
     if not rules.is_token(request.form.get("token", "").strip()):
         return make_response(render_template("login.html", message=t("login.wrong")), 401)

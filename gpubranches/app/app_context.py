@@ -48,7 +48,7 @@ def service() -> CatalogService:
 
 
 def remote_pictures() -> bool:
-    """Return whether browsers may load pictures from elsewhere."""
+    """Return whether browsers may load pictures from other sites."""
     return context_of(current_app).remote_pictures
 
 

@@ -73,7 +73,7 @@ def send_original(item: int, *, download: bool) -> Response:
             conditional=True,
             etag=version(picture),
         )
-    except (DataError, BackendUnavailableError, OSError) as error:  # the file may vanish meanwhile
+    except (DataError, BackendUnavailableError, OSError) as error:  # the file may be removed meanwhile
         raise NotFound(f"item {item} has no picture that can be sent") from error
     if not isinstance(content, Path) and response.status_code == 200:
         response.content_length = content.seek(0, os.SEEK_END)
@@ -81,6 +81,6 @@ def send_original(item: int, *, download: bool) -> Response:
     if not download:
         response.headers.set("Content-Disposition", "inline", filename=found.name)
     response.headers["Cache-Control"] = "private, no-cache"
-    # Nothing in a picture can load or run anything, whatever a browser makes of it.
+    # Nothing in a picture can load or run anything, even if a browser shows it as a page.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response

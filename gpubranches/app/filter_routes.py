@@ -1,4 +1,4 @@
-"""The filter: how many items it lets in, and the columns that it can name."""
+"""The filter: how many items it admits, and the columns that it can name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, make_response, render_template, request
 
 from gpubranches.app.app_context import service
-from gpubranches.app.language import t
+from gpubranches.app.language import t, told
 from gpubranches.app.request_values import where_of_address
 from gpubranches.catalog.metadata.choices import selected_values, toggle_value
 from gpubranches.catalog.metadata.conditions import column_text, value_condition
@@ -53,7 +53,7 @@ def _show_count(where: str, edited: bool = False) -> Response:
 
 
 def _show_error(error: UsageError, where: str = "", edited: bool = False) -> Response:
-    message = str(error).removeprefix("where: ")
+    message = told(error).text
     return make_response(render_template("_count.html", message=message, wrong=True, where=where, edited=edited))
 
 

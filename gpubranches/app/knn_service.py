@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import UnsupportedMediaType
 
 from gpubranches.app.api.schema import Schema, check, parse
-from gpubranches.app.api.search import MOST, UPLOAD_BYTES
+from gpubranches.app.api.search import MOST
 from gpubranches.app.app_context import service
 from gpubranches.catalog.metadata.columns import url_of
 from gpubranches.catalog.pictures.decoding import decoded_upload
@@ -26,12 +26,9 @@ from gpubranches.retrieval.near_duplicates import without_near_duplicates
 from gpubranches.retrieval.queries import Words
 from gpubranches.service.texts import texts_in
 from gpubranches.service.types import SearchRequest
+from gpubranches.service.uploads import MOST_BYTES
 from gpubranches.service.wording import caption
 
-SAME_COSINE = 0.94
-"""Cosine from which on clip-retrieval takes two results for the same picture."""
-_COMPARED = 2000
-"""Results of which duplicates are removed; clip-retrieval compares all."""
 _ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _KNN: dict[str, Schema] = {
     "text": {"type": "string", "maxLength": 10_000},
@@ -69,13 +66,15 @@ def knn() -> Response:
     """Return the nearest items: num_result_ids of them, the first num_images with caption and url."""
     asked = _asked(_KNN)
     if asked["use_mclip"]:
-        raise UsageError("use_mclip: the catalog has one text model, which is not the multilingual one; leave it out")
+        raise UsageError(
+            "use_mclip: expected no multilingual model, because the catalog has only its own text model; leave it out"
+        )
     shown = asked["num_images"]
     count = max(shown, asked.get("num_result_ids", shown))
     found = _nearest(asked, count)
     ids, similar = found.ids, 1 - found.distances
     if asked["deduplicate"]:
-        kept = without_near_duplicates(service().catalog, ids, SAME_COSINE, _COMPARED)
+        kept = without_near_duplicates(service().catalog, ids)
         ids, similar = ids[kept], similar[kept]
     rows = service().items(ids[:shown])
     shown_items = [{**_described(row), "similarity": float(similar[place])} for place, row in enumerate(rows)]
@@ -97,7 +96,7 @@ def _asked(fields: dict[str, Schema]) -> dict[str, Any]:
     """Return the known fields of the body that are not null. Content-Type may be missing, as some clients send none."""
     if request.mimetype not in ("", "application/json"):
         raise UnsupportedMediaType(f"expected Content-Type application/json, got {request.mimetype!r:.80}")
-    request.max_content_length = UPLOAD_BYTES * 4 // 3 + (1 << 16)
+    request.max_content_length = MOST_BYTES * 4 // 3 + (1 << 16)
     body = parse(request.get_data(cache=False))
     if not isinstance(body, dict):
         raise UsageError("body: expected an object, got another value")
@@ -117,7 +116,7 @@ def _nearest(asked: dict[str, Any], count: int) -> Hits:
     if "embedding_input" in asked:
         return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count)).hits
     if "image_url" in asked:
-        raise UsageError("image_url: this server fetches nothing from elsewhere; send the picture itself as image")
+        raise UsageError("image_url: this server loads no addresses; send the picture itself as image")
     raise UsageError("expected one of text, image and embedding_input, got none")
 
 

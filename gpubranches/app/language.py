@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Flask, g, request
 from markupsafe import Markup, escape
+from werkzeug.exceptions import HTTPException
 
+from gpubranches.errors import GpuBranchesError
 from gpubranches.service.texts import FALLBACK, Texts, languages, texts_in
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ def theme() -> str:
 
 
 def _language_of_browser() -> str:
-    """Return the first language of Accept-Language that there is, for de-AT also de; else English.
+    """Return the first language of Accept-Language that is available, for de-AT also de; else English.
 
-    werkzeug's `best_match` takes a language that is named exactly before one that is preferred: en for "de-AT, en".
+    werkzeug's `best_match` prefers an exact name to an earlier language: en for "de-AT, en".
     """
     known = languages()
     for tag, quality in request.accept_languages:  # the preferred ones first
@@ -55,6 +57,32 @@ def _chosen(what: str, known: tuple[str, ...]) -> str:
 def t(key: str, /, **values: Value) -> str:
     """Return a text in the language of the request; see `Texts`."""
     return texts()(key, **values)
+
+
+class Told(NamedTuple):
+    """An error for people. text: in the language of the request; detail: its English message, or ""."""
+
+    text: str
+    detail: str = ""
+
+
+def told(error: Exception) -> Told:
+    """Return an error in the language of the request.
+
+    An error with a `reason` has a text of its own in each language. Others are rare or meant for who runs the server:
+    their English message follows what their HTTP status says in general.
+    """
+    if isinstance(error, GpuBranchesError):
+        if error.reason:
+            return Told(t(error.reason, **error.values))
+        status, message = error.http_status, str(error)
+    elif isinstance(error, HTTPException):
+        status, message = error.code or 500, error.description or error.name
+        if message == getattr(type(error), "description", None):  # werkzeug's own words
+            return Told(t("error.status", status=status))
+    else:
+        return Told(t("error.failed"))
+    return Told(message) if texts().language == FALLBACK else Told(t("error.status", status=status), message)
 
 
 def t_html(key: str, /, **values: Value) -> Markup:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from gpubranches.core.threads import cores
 from gpubranches.errors import TooManyError
 
 TRAINING_THREADS = 12
 """Threads of the server that may train or wait to train."""
 DOWNLOADS = 6
-"""Threads of the server that may send files: each is taken until its client has received nearly all."""
+"""Threads of the server that may send files. Each is occupied until its client has received nearly the whole file."""
 DOWNLOADS_PER_ADDRESS = 4
 DOWNLOADS_PER_SESSION = 2
 _RETRY_S = 5
@@ -81,7 +81,7 @@ class TrainingSlots:
     """
 
     def __init__(self, running: int | None = None, admitted: int = TRAINING_THREADS, wait_s: float = 20.0):
-        running = min(admitted, max(1, (os.cpu_count() or 1) // 2)) if running is None else running
+        running = min(admitted, max(1, cores() // 2)) if running is None else running
         self._running = threading.Semaphore(running)
         self._admitted = threading.Semaphore(admitted)
         self._wait_s = wait_s
@@ -90,6 +90,7 @@ class TrainingSlots:
     def slot(self) -> Iterator[None]:
         """Hold a slot. Raises TooManyError if the queue is full, or after a wait of `wait_s` seconds."""
         busy = TooManyError(f"too many others find all just now; try again in {_RETRY_S} s", _RETRY_S)
+        busy.because("busy-others", seconds=_RETRY_S)
         if not self._admitted.acquire(blocking=False):
             raise busy
         try:
@@ -122,7 +123,7 @@ class Limits:
             retry_s = math.ceil(wait_s)
             raise TooManyError(
                 f"this session finds all too often, once in some seconds is the most; try again in {retry_s} s", retry_s
-            )
+            ).because("busy-session", seconds=retry_s)
         with self.training.slot():
             yield
 
@@ -137,7 +138,7 @@ class Limits:
                 f"expected fewer downloads at once, {DOWNLOADS_PER_SESSION} of one session, {DOWNLOADS_PER_ADDRESS} of "
                 f"one address and {DOWNLOADS} in all; try again in {_RETRY_S} s",
                 _RETRY_S,
-            )
+            ).because("busy-downloads", seconds=_RETRY_S)
         sent = _then(chunks, lambda: self.downloads.release(names))
         next(sent)
         return sent

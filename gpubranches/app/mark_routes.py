@@ -1,7 +1,7 @@
 """Marking items right or wrong, and taking marks back. All responses are JSON, see `_changes`.
 
-A request is one event, stored before it is answered. The caller may name it by `event`, 8 to 64 letters and digits; a
-repeated request of the same name changes nothing. `since` is the version of the log up to which the caller knows the
+A request is one event, stored before it is answered. The caller may name it by `event`, 8 to 64 letters and digits;
+another request with the same name changes nothing. `since` is the version of the log up to which the caller knows the
 marks; the response has those that changed after it, by any caller.
 """
 
@@ -71,10 +71,10 @@ def clear() -> dict[str, Any]:
 def _changes(since: int) -> dict[str, Any]:
     """Return the marks that changed after version `since` of the log.
 
-    version: to ask with next time; marks: item id -> 1, -1 or 0; positive, negative: how many there are in all. In
-    words, and null before a find all: new_marks, how many the model has not learnt from; matches, the number of matches
-    and the changes since the last round; since, what marks changed of that. total: how many items match, null before a
-    find all. can_undo, can_redo: whether undo and redo have something to do.
+    version: the value of `since` for the next request; marks: item id -> 1, -1 or 0; positive, negative: the numbers of
+    all marks. Texts, null before a find all: new_marks, how many marks the model has not learnt from; matches, the
+    number of matches and the changes since the last round; since, the changes by marks. total: how many items match,
+    null before a find all. can_undo, can_redo: whether undo and redo have something to do.
     """
     changed = service().changes(session_id(), since)
     found = changed.since

@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
-from gpubranches.app.api.search import PICTURES, UPLOAD_BYTES
 from gpubranches.app.app_context import service, thumbnails
 from gpubranches.app.export_routes import send_original
 from gpubranches.app.language import texts
@@ -15,6 +14,7 @@ from gpubranches.app.request_values import session_id
 from gpubranches.app.views import shortened, tile
 from gpubranches.errors import DataError, UsageError
 from gpubranches.service.thumbnails import version
+from gpubranches.service.uploads import MEDIA_TYPES, MOST_BYTES
 from gpubranches.service.video_frames import frames_around
 from gpubranches.service.wording import caption
 
@@ -81,12 +81,12 @@ def frames(item: int) -> Response:
 def send() -> dict[str, Any]:
     """Store the picture in the request body for searches: its embedding and a thumbnail.
 
-    The response has the `name` by which queries call it, as picture:NAME.
+    The response has its `name` for queries, as picture:NAME.
     """
-    if request.mimetype not in PICTURES:
+    if request.mimetype not in MEDIA_TYPES:
         raise UnsupportedMediaType(f"expected a JPEG, PNG, WebP or GIF, got {request.mimetype!r:.80}")
     service().require_picture_reader()
-    request.max_content_length = UPLOAD_BYTES
+    request.max_content_length = MOST_BYTES
     return {"name": service().upload(session_id(), request.get_data(cache=False))}
 
 

@@ -28,7 +28,7 @@ class Proxies:
     """The trusted proxies.
 
     networks: of the proxies whose X-Forwarded-For, -Proto, -Host, -Port and -Prefix are used; prefix: of the paths that
-    a browser asks for, such as "/photos"; "" for what a trusted proxy sends.
+    a browser requests, such as "/photos"; "" to use the one that a trusted proxy sends.
     """
 
     networks: tuple[Network, ...] = ()
@@ -70,7 +70,7 @@ def proxy_advice() -> str:
     if not sent or proxies.trusts(peer):
         return ""
     return (
-        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are not believed: "
+        f"a reverse proxy at {peer} sends {' and '.join(sent)}, which are ignored: "
         f"serve with --behind-proxy {peer} to believe it"
     )
 

@@ -49,7 +49,7 @@ def refine() -> Response:
 
 @routes.post("/recut")
 def recut() -> Response:
-    """Cut the last answer's list at another `lean`, -1 to 1, without training; show the part `tier` from the cut on."""
+    """Move the cut of the last answer to `lean`, -1 to 1, without training; show the part `tier` from the cut on."""
     lean, part = parse_number("lean", request.form.get("lean", "")), request.form.get("tier") or "all"
     listing = Listing(part, least_sure_first=True)
     return _pushed(_show_part(service().recut(session_id(), lean, part), listing), matches_address(listing))
@@ -69,7 +69,7 @@ def matches() -> Response:
 
 @routes.get("/suggest")
 def suggest() -> Response:
-    """Show the items whose marks would teach most."""
+    """Show the items whose marks would improve the model most."""
     return _show_proposal(service().suggest(session_id()), t("suggest-note"))
 
 
@@ -90,7 +90,7 @@ def next_step() -> Response:
 
 @routes.get("/completeness")
 def completeness() -> Response:
-    """Show how complete the last answer is, by the marks made up to now, above the part `tier` of it.
+    """Show how complete the last answer is, by the present marks, above the part `tier` of it.
 
     If that part is one of the tiers, it holds other items now, and is shown again.
     """
@@ -104,7 +104,7 @@ def completeness() -> Response:
 
 @routes.get("/completeness/now")
 def completeness_now() -> Response:
-    """Show how complete the last answer is under the marks there are now; its tiers stay as they were estimated."""
+    """Show how complete the last answer is by the present marks; its tiers stay as they were estimated."""
     state = service().sessions.state(session_id())
     state.last_answer()
     return make_response(render_template("_completeness.html", **frame(state, _listing())))
@@ -126,7 +126,7 @@ def task(name: str) -> dict[str, str]:
 
 @routes.post("/tasks/<name>/cancel")
 def cancel(name: str) -> dict[str, str]:
-    """Stop a find all of the session where its next stage begins; its answer before stays."""
+    """Stop a find all of the session at its next stage; the previous answer stays."""
     service().tasks.cancel(session_id(), _task_name(name))
     return {"stage": ""}
 

@@ -16,8 +16,9 @@ from gpubranches.app.views import Listing, View
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH
 from gpubranches.core.options import LEAST_WEIGHT, MODELS, MOST_RANDOM_NEGATIVES, MOST_WEIGHT
 from gpubranches.retrieval.completeness import AUDITED
-from gpubranches.service.catalog_service import SUGGESTED
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.export import BOX_FORMATS, formats_of
+from gpubranches.service.session_store import Record
 from gpubranches.service.target import TARGET
 from gpubranches.service.types import SessionState
 from gpubranches.service.wording import (
@@ -44,7 +45,7 @@ LIMITS = {
 
 def show(state: SessionState, view: View) -> Response:
     """Render the next tiles, the results or the whole page, whichever the request is for."""
-    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists follow from marks, which began with a query
+    if view.kind in ("matches", "suggest", "audit", "map"):  # these lists come from marks that were made after a query
         view = replace(view, query=state.record.query)
     values = {"view": view, "page": PAGE, "size": _size(view), **frame(state, view.listing)}
     if htmx and not htmx.history_restore_request:
@@ -73,7 +74,7 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
     return {
         "session_id": state.session,
         "asked": state.record.query,
-        "named": session_title(texts(), state.record.name, state.record.asked),
+        "named": title_of(state.record),
         "positive": state.positive,
         "negative": state.negative,
         "ranking": ranking,
@@ -100,6 +101,11 @@ def frame(state: SessionState, listing: Listing | None = None) -> dict[str, Any]
     }
 
 
+def title_of(record: Record) -> str:
+    """Return the title of a session, "" for none."""
+    return session_title(texts(), record.name, record.asked, record.number)
+
+
 def matches_address(listing: Listing, **query: str | int) -> str:
     """Return the address of a part of an answer."""
     return address("/matches", **listing.query(), **query)
@@ -115,7 +121,7 @@ def _orders(listing: Listing) -> list[tuple[str, bool, str]]:
 
 
 def _size(view: View) -> str:
-    """Return how many items the catalog has, and how many of them the filter of a list lets in."""
+    """Return how many items the catalog has, and how many of them the filter of a list admits."""
     total = service().catalog.n
     if not view.where or (view.kind == "matches" and not view.tiles):
         return t("size", count=total)

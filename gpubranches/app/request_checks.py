@@ -7,15 +7,15 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, make_response, render_template, request
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound, Unauthorized
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, Unauthorized
 
 from gpubranches.app.access import check_host, require_authorization
 from gpubranches.app.app_context import remote_pictures
-from gpubranches.app.language import t
+from gpubranches.app.language import told
 from gpubranches.app.problem_details import is_for_programs, problem
 from gpubranches.app.proxies import proxy_advice, untrusted_prefix
 from gpubranches.app.request_values import COOKIE, htmx
-from gpubranches.errors import GpuBranchesError, LabelError, SessionGoneError, UnknownItemsError, UnknownNameError
+from gpubranches.errors import GpuBranchesError, UnknownNameError
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def refuse_other_sites() -> None:
 
 def _mismatch(origin: str) -> str:
     """Return why a request is refused whose Origin has another host than this server."""
-    mismatch = f"expected a request from a page of {request.host}, which is the Host that came, got {origin!r:.100}"
+    mismatch = f"expected a request from a page of {request.host}, which the Host header names, got {origin!r:.100}"
     advice = proxy_advice()
     if advice:
         return f"{advice}; {mismatch}"
@@ -108,7 +108,7 @@ def show_error(error: GpuBranchesError) -> Response:
     if error.http_status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
     suggestions = error.suggestions if isinstance(error, UnknownNameError) else ()
-    response = _alert(str(error), error.http_status, type(error).__name__, suggestions, _translated(error))
+    response = _alert(error, str(error), error.http_status, type(error).__name__, suggestions)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
@@ -118,7 +118,7 @@ def show_http_error(error: HTTPException) -> Response:
     """Respond with the description of an HTTP error."""
     if error.response is not None:
         return cast(Response, error.response)
-    response = _alert(error.description or error.name, error.code or 500, translated=_translated(error))
+    response = _alert(error, error.description or error.name, error.code or 500)
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(error.valid_methods or ())
     if isinstance(error, Unauthorized):
@@ -129,40 +129,22 @@ def show_http_error(error: HTTPException) -> Response:
 def show_failure(error: Exception) -> Response:
     """Log an unexpected error; respond only that there was one."""
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return _alert("The server failed at this request; its log says why.", 500, translated=t("error.failed"))
+    return _alert(error, "The server failed at this request; its log says why.", 500)
 
 
-def _translated(error: Exception) -> str:
-    """Return the page's text for a frequent error, or "" for an error that the page shows in English."""
-    match error:
-        case UnknownNameError():
-            return t("error.unknown-name", text=error.text[:80], count=error.known)
-        case UnknownItemsError():
-            return t("error.unknown-items", count=len(error.ids), ids=", ".join(map(str, error.ids)))
-        case LabelError(none_right=True):
-            return t("error.none-right")
-        case SessionGoneError():
-            return t("error.session-gone")
-        case NotFound() if error.description == NotFound.description:
-            return t("error.not-found")
-    return ""
-
-
-def _alert(
-    message: str, status: int, kind: str = "", suggestions: tuple[str, ...] = (), translated: str = ""
-) -> Response:
+def _alert(error: Exception, message: str, status: int, kind: str = "", suggestions: tuple[str, ...] = ()) -> Response:
     """Respond with problem details to a program, JSON to a script, a fragment to htmx, a page to others.
 
-    message: in English; suggestions: names that can be searched for instead; translated: the message in the language of
-    the page, "" for the English one. An error of a search is shown beside the search field.
+    message: in English, for a program; suggestions: names that can be searched for instead. An error of a search is
+    shown beside the search field.
     """
     if is_for_programs():
         return problem(message, status, kind)
+    shown = told(error)
     if request.accept_mimetypes.best == "application/json":
-        return make_response({"error": translated or message, "status": status}, status)
+        return make_response({"error": " ".join(filter(None, shown)), "status": status}, status)
     template = "_alert.html" if htmx else "error.html"
-    shown = {"message": translated or message, "english": not translated, "suggestions": suggestions}
-    response = make_response(render_template(template, status=status, **shown), status)
+    response = make_response(render_template(template, status=status, told=shown, suggestions=suggestions), status)
     if htmx:
         response.headers.update(
             {

@@ -14,7 +14,10 @@ from gpubranches.service.session_store import SESSION_NAME, new_session_name
 
 COOKIE = "gpubranches"
 HEADER = "X-Session"
-"""The session of an open page. The cookie does not tell it, because another tab may have changed the cookie."""
+"""The header with the session of an open page.
+
+The cookie may have another one, because another tab may have changed it.
+"""
 EVENT_NAME = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 htmx = HTMX()
@@ -33,7 +36,8 @@ def session_id() -> str:
         raise UsageError(f"session: expected 22 letters and digits, got {named!r:.40}; reload the page")
     gone = bool(known) and service().sessions.deleted(known)
     if named and gone:
-        raise SessionGoneError("This session was deleted. Open the first page to begin a new one.")
+        refused = SessionGoneError("This session was deleted. Open the first page to begin a new one.")
+        raise refused.because("session-gone")
     if gone or not SESSION_NAME.fullmatch(known):
         return enter(new_session_name())
     g.session_id = known

@@ -8,7 +8,7 @@ from dataclasses import replace
 from flask import Blueprint, Response, request
 
 from gpubranches.app.app_context import service
-from gpubranches.app.language import t, texts
+from gpubranches.app.language import t, texts, told
 from gpubranches.app.rendering import PAGE, address, show
 from gpubranches.app.request_values import session_id, where_of_address, whole
 from gpubranches.app.views import View, chips, tiles
@@ -31,7 +31,7 @@ def home() -> Response:
     try:
         return _random("home", seed, where, _about_pictures())
     except UsageError as error:  # the catalog has lost a column since
-        return _random("home", seed, "", t("filter-lost", error=str(error)))
+        return _random("home", seed, "", t("filter-lost", error=told(error).text))
 
 
 @routes.get("/random")
@@ -91,7 +91,7 @@ def _random(kind: str, seed: int, where: str, note: str = "") -> Response:
 
 
 def _about_pictures() -> str:
-    """Return which pictures are missing or not read, and what to do; "" if all is well."""
+    """Return which pictures are missing or not read, and what to do; "" if there are none."""
     notes = [t("pictures-unread", store=store) for store in unread_stores(service().catalog.picture_source)]
     found = service().missing_pictures()
     if found.missing:

@@ -81,10 +81,10 @@ def create_app(
 ) -> Flask:
     """Return the page and the API of a catalog as a WSGI app.
 
-    embedder: reads the texts, None: the page searches by item only; seed: of every session's learners; token: that
-    requests must carry, None: nothing. remote_pictures: whether browsers may load pictures of items from the https
-    addresses in their column `url`; the server itself fetches nothing. Raises SpaceMismatchError or UsageError for an
-    embedder that is not the catalog's, UsageError for a token that is too short.
+    embedder: embeds texts and pictures; None: users can search by items only. seed: of every session's learners; token:
+    the token that requests must carry, or None. remote_pictures: whether browsers may load pictures of items from the
+    https addresses in their column `url`; the server itself fetches nothing. Raises SpaceMismatchError or UsageError
+    for an embedder that is not the catalog's, UsageError for a token that is too short.
     """
     web = assets.folder("web")
     app = Flask("gpubranches", root_path=str(web))
@@ -153,7 +153,9 @@ def open_server(
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"expected a free port, {host}:{port} cannot be had: {error}; try another --port") from error
+        raise UsageError(
+            f"expected a free port, cannot listen on {host}:{port}: {error}; try another --port"
+        ) from error
     return waitress_server.open_waitress(app, listener, THREADS, access.rules_of(app).authorizes)
 
 

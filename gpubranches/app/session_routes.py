@@ -8,16 +8,15 @@ from typing import Any, cast
 import numpy as np
 from flask import Blueprint, Response, make_response, render_template, request
 from jinja2_fragments.flask import render_block
-from werkzeug.exceptions import NotFound
 
 from gpubranches.app.app_context import service
 from gpubranches.app.language import t, texts
+from gpubranches.app.rendering import title_of
 from gpubranches.app.request_values import enter, htmx, session_id
 from gpubranches.app.views import picture_versions
-from gpubranches.errors import UsageError
+from gpubranches.errors import SessionGoneError, UsageError
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import ORDERS, SESSION_NAME, Order, Record, new_session_name, query_path
-from gpubranches.service.wording import session_title
 
 LARGEST_BYTES = 32 << 20
 """The largest imported file; it holds half a million marks."""
@@ -45,8 +44,14 @@ def unpack() -> Response:
     request.max_content_length = LARGEST_BYTES
     sent = request.files.get("file")
     if sent is None or not sent.filename:
-        raise UsageError("file: expected a session's JSON file, got none; choose one that was exported here")
-    return _go(_sessions().unpack(sent.read()))
+        refused = UsageError("file: expected a session's JSON file, got none; choose one that was exported here")
+        raise refused.because("session-file-wrong")
+    try:
+        return _go(_sessions().unpack(sent.read()))
+    except UsageError as error:
+        if not error.reason:
+            error.because("session-file-wrong")
+        raise
 
 
 @routes.post("/sessions/<name>/open")
@@ -85,7 +90,7 @@ def delete(name: str) -> Response:
 def undelete(name: str) -> Response:
     """Bring a deleted session back as it was; `current` makes it the browser's own again."""
     if not SESSION_NAME.fullmatch(name):
-        raise NotFound(t("session-unknown"))
+        raise _unknown()
     _sessions().bring_back(name)
     if request.args.get("current"):
         enter(name)
@@ -107,8 +112,12 @@ def _sessions() -> SessionDirectory:
 
 def _known(name: str) -> Record:
     if not SESSION_NAME.fullmatch(name) or _sessions().deleted(name):
-        raise NotFound(t("session-unknown"))
+        raise _unknown()
     return _sessions().record(name)
+
+
+def _unknown() -> SessionGoneError:
+    return SessionGoneError("This session does not exist; it may have been deleted.").because("session-unknown")
 
 
 def _go(session: str, path: str = "") -> Response:
@@ -132,7 +141,7 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
     examples = np.unique([item for record in records for item in record.examples]).astype(np.int64)
     return {
         "records": records,
-        "titles": {record.session: session_title(texts(), record.name, record.asked) for record in records},
+        "titles": {record.session: title_of(record) for record in records},
         "times": {record.session: texts().moment(record.used_s) for record in records},
         "exports": {record.session: texts().moment(record.exported[1]) for record in records if record.exported},
         "pictures": picture_versions(examples),
@@ -147,7 +156,7 @@ def _context(said: str = "", **shown: Any) -> dict[str, Any]:
 
 
 def _title(record: Record) -> str:
-    return session_title(texts(), record.name, record.asked) or t("untitled")
+    return title_of(record) or t("untitled")
 
 
 def _list(said: str = "", **shown: Any) -> Response:

@@ -32,8 +32,8 @@ class Tile:
     """One item of the grid.
 
     mark: +1, -1 or 0; figure: its distance or score; picture: the version of its picture, "" if it has none; ratio: the
-    picture's width by its height; remote: the address of a picture on another site, if that is allowed and there is
-    none here; source: the address that it came from; "" for none. time: that of a frame in its video, "" for others.
+    picture's width by its height; remote: the address of a picture on another site, if this is allowed and this machine
+    has no picture; source: the address in its metadata; "" for none. time: that of a frame in its video, "" for others.
     """
 
     id: int
@@ -51,7 +51,7 @@ class Tile:
 class Chip:
     """One term of a query, for display.
 
-    sign: "+" or "-"; label: as the user wrote it; others: the query without it, "" where that is none; item: its id,
+    sign: "+" or "-"; label: as the user wrote it; others: the query without it, "" if nothing remains; item: its id,
     with the version of its picture, "" for none; sent: the name of an uploaded picture.
     """
 
@@ -142,7 +142,7 @@ def tile(item: dict[str, Any], mark: int, figure: str) -> Tile:
     picture = service().picture(item)
     named, source = version(picture), https_address(service().catalog.picture_source, item)
     remote = source if remote_pictures() and not named else ""
-    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a store would answer too late
+    at_hand = picture is not None and named and isinstance(picture.path, Path)  # a request to a store takes too long
     ratio = _ratio(picture, named) if at_hand else _told_ratio(item)
     words = shortened(caption(texts(), item))
     time = "" if picture is None or picture.seconds is None else clock(picture.seconds)

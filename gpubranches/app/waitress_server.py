@@ -44,8 +44,9 @@ Authorizes = Callable[[str, str], bool]
 
 def open_waitress(app: WSGIApplication, listener: socket.socket, threads: int, authorizes: Authorizes) -> Any:
     """Return a waitress server on a socket; start it by its own `run()`, or by `run` of this module."""
-    # Waitress closes only idle connections. On one with a running request a thread waits until it can write. Linux
-    # closes that one after this time, also if the peer's window stays closed. Connections inherit the option.
+    # Waitress closes only idle connections. If a request is running, its thread waits until it can write. With this
+    # option Linux closes such a connection after this time, even if the peer's window stays closed. Connections inherit
+    # the option.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_S)
     dispatcher = _Dispatcher()
     dispatcher.set_thread_count(threads)
@@ -123,7 +124,7 @@ def _heard(server: Any) -> Iterator[list[int]]:
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """A parser that does not read the body of a request that is not admitted; the app then refuses the request."""
+    """A parser that does not read the body of a request without the token; the app then refuses the request."""
 
     chunked: bool
     content_length: int

@@ -1,4 +1,4 @@
-"""Checksums of the blocks of a segment's files; of a large file only the blocks that are read are checked."""
+"""Checksums of the blocks of a segment's files; a block of a large file is checked when it is read."""
 
 from __future__ import annotations
 

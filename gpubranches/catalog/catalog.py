@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpubranches.catalog.codec import FIT_ROWS, Codec, require_decoder, unit_rows
 from gpubranches.catalog.fitted_statistics import FittedStatistics
 from gpubranches.catalog.manifest import listings, require_code_dims
+from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.row_source import EmbeddingArray, RowSource
 from gpubranches.catalog.segment import SEGMENT_ROWS, Rows, add_segment
 from gpubranches.catalog.segment_rows import (
@@ -24,6 +25,7 @@ from gpubranches.catalog.segment_rows import (
 )
 from gpubranches.catalog.storage import disk_errors, require_content, require_space
 from gpubranches.catalog.writer import CatalogWriter, write_statistics
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import atomic_folder, require_text
 from gpubranches.core.threads import one_ahead
@@ -37,12 +39,16 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, int], None]
 """Function that is called with the rows that are done and their total number."""
+_FOR_CODES = (
+    "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor --no-embeddings; leave them "
+    "out"
+)
 
 
 class Catalog(CatalogWriter):
     """A catalog of images: codes, sign bits, embeddings and metadata of items, to be read and changed.
 
-    Open one by `open`, make one by `from_embeddings`, or of files by `gpubranches.ingest`.
+    Use `open` for an existing catalog, `from_embeddings` for an array, and `gpubranches.ingest` for files.
     """
 
     @classmethod
@@ -63,11 +69,11 @@ class Catalog(CatalogWriter):
 
         embeddings: (n, D) floats; row i becomes the item of id i, scaled to unit length. A row that is zero or not
         finite is left out, and listed by `errors`. metadata: n rows, as a pyarrow table, a dict of columns or a
-        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: what
-        made the embeddings, or its spec, see `open_embedder`, so that texts can be searched. head, d, quantizer,
-        keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is relative to.
-        Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other arrays, DataError
-        if no row has a direction or the folder cannot be written.
+        DataFrame; columns with names that the program uses, such as `id`, are renamed, to `source_id`. embedder: the
+        embedder that made the embeddings, or its spec, see `open_embedder`; with it texts can be searched. head, d,
+        quantizer, keep_embeddings: as for `gpubranches.ingest`. pictures: the folder that the column `image_path` is
+        relative to. Raises UsageError if the folder is not empty or an option cannot be used, ArrayError for other
+        arrays, DataError if no row has a direction or the folder cannot be written.
         """
         folder, source = Path(path), EmbeddingArray(embeddings, metadata, pictures)
         require_text(folder)
@@ -108,26 +114,22 @@ class Catalog(CatalogWriter):
         DataError if no row of the sample has a direction.
         """
         if source.kind == "codes":
-            if head is not None or embedder is not None or quantizer is not None or not keep_embeddings:
-                raise UsageError(
-                    "codes have no embeddings: expected neither --head nor --quantizer nor --embedder nor "
-                    "--no-embeddings; leave them out"
-                )
+            if any(given is not None for given in (head, embedder, quantizer)) or not keep_embeddings:
+                raise UsageError(_FOR_CODES)
             space = EmbeddingSpace()
             return cls.create(path, space=space, d=source.dim, source=origin, listing=listing, next_id=next_id)
         if embedder is not None and source.dim != embedder.D:
             raise UsageError(f"embedder: expected one of {source.dim} dims as in the input, got {embedder.D}")
         require_dims(source.dim, "the input")
-        identity = "" if embedder is None else embedder.identity
-        codec = Codec.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=identity)
+        known = "" if embedder is None else embedder.identity
+        codec = Codec.choose(head, D=source.dim, rows=source.n, d=d, quantizer=quantizer, embedder=known)
         if not keep_embeddings:
             require_decoder(codec.head if codec.fitted else None, head)
         sample = _sample(source)
-        codec.fit(sample)
-        signs = SignQuantizer().fit(sample)
+        codec, signs = codec.fit(sample), SignQuantizer().fit(sample)
         return cls.create(
             path,
-            space=EmbeddingSpace(identity, codec.head.identity, codec.scalar.identity, signs.identity),
+            space=EmbeddingSpace(known, codec.head.identity, codec.scalar.identity, signs.identity),
             d=codec.head.d,
             signs=signs,
             scalar=codec.scalar,
@@ -142,10 +144,10 @@ class Catalog(CatalogWriter):
         )
 
     def append_source(self, source: RowSource, *, first_id: int = 0, report: Report | None = None) -> None:
-        """Append the rows of a source as segments, from the first that the catalog has not; row i gets id first_id + i.
+        """Append the rows of a source that the catalog does not have yet, as segments; row i gets id first_id + i.
 
-        The rows of the next segment are encoded while those of one are ordered and written. report: called with
-        (encoded, total) rows of the source.
+        The rows of the next segment are encoded while a segment is ordered and written. report: called with (encoded,
+        total) rows of the source.
         """
         with self.writing():
             codec, signs, start = self.codec, self.signs, self.next_id - first_id
@@ -186,8 +188,8 @@ class Catalog(CatalogWriter):
         with self.writing(), disk_errors(self.path):
             if not keep_embeddings and ((codec := self.codec) is None or not codec.decodes):
                 raise UsageError(
-                    f"embeddings: {self.path} has no head that decodes them from codes; make one by train-head, "
-                    "and codes by encode"
+                    f"embeddings: {self.path} has no head that decodes them from codes; train a head by train-head, "
+                    "and make codes with it by encode"
                 )
             self._require_sound()
             entries = self._compacted(keep_embeddings)
@@ -198,16 +200,15 @@ class Catalog(CatalogWriter):
     def _compacted(self, keep_embeddings: bool) -> list[dict[str, Any]]:
         """Write the live rows as new segments; return their entries.
 
-        A snapshot that is still referenced keeps its files, so none may be when the old files are removed.
+        A snapshot that is still referenced keeps its files, so no snapshot may be referenced when the old files are
+        removed.
         """
         from gpubranches.catalog.items import read_errors
 
         snapshot = self.snapshot
-        live = np.concatenate([np.zeros(0, np.int64), *(np.sort(segment.ids) for segment in snapshot.segments)])
-        live = live[snapshot.find_live(live) >= 0]
         errors = read_errors(snapshot.error_tables)
         entries: list[dict[str, Any]] = []
-        for part in segment_parts(live):
+        for part in segment_parts(snapshot.live_ids()):
             rows = gathered_rows(snapshot, part, keep_embeddings=keep_embeddings and self.keeps_embeddings)
             entries.append(add_segment(self.path, len(entries), rows, None if entries else errors))
         return entries
@@ -233,7 +234,9 @@ class Catalog(CatalogWriter):
         require_code_dims(d)
         with self.writing(), disk_errors(self.path):
             if not self.stores_embeddings:
-                raise UsageError(f"codes: {self.path} keeps no embeddings to make them from; ingest the embeddings")
+                raise UsageError(
+                    f"codes: {self.path} stores no embeddings from which codes can be made; ingest the embeddings"
+                )
             held = sum(entry["bytes"] for segment in self.segments for entry in segment.files.values())
             require_space(self.path, held + self.n_positions * max(0, d - self.d), "the new codes")
             self._require_sound()
@@ -275,9 +278,12 @@ class Catalog(CatalogWriter):
 
 def _sample(source: RowSource) -> NDArray[np.float32]:
     """Return up to FIT_ROWS evenly spaced unit embeddings of a source, (m, D) float32. Raises DataError for none."""
-    rows = np.linspace(0, source.n - 1, min(source.n, FIT_ROWS)).round().astype(np.int64)
-    unit, bad = unit_rows(source.take(np.unique(rows)))
+    unit, bad = unit_rows(source.take(evenly_spaced(source.n, FIT_ROWS)))
     sample: NDArray[np.float32] = unit[~bad].astype(np.float32)
     if not len(sample):
+        if reasons := source.reasons(0, 1):
+            first = source.items(0, 1)
+            name = f"{first[IMAGE_PATH][0]}: " if first is not None and IMAGE_PATH in first.column_names else ""
+            raise DataError(f"expected an item that can be read, found none; the first: {name}{reasons[0]}")
         raise DataError("expected embeddings of finite numbers, all of the sample are NaN, infinite or zero")
     return sample

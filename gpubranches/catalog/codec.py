@@ -38,10 +38,10 @@ class Codec:
     ) -> Codec:
         """Return a codec to be fitted, by the spec of a head, see `open_head`, and the name of a quantizer.
 
-        spec: None for the default head; quantizer: None for the head's default, but "uniform" for fewer than `FEW_ROWS`
-        items, whose quantiles say little about items added later. D: dims of the embeddings; rows: number of them; d:
-        code dims of a linear head; embedder: identity of what made the embeddings. Raises UsageError or
-        CatalogFormatError for a head or a quantizer that cannot be used.
+        spec: None for the default head; quantizer: None for the head's default, or for "uniform" if there are fewer
+        than `FEW_ROWS` items, because their quantiles say little about items that are added later. D: dims of the
+        embeddings; rows: number of them; d: code dims of a linear head; embedder: identity of what made the embeddings.
+        Raises UsageError or CatalogFormatError for a head or a quantizer that cannot be used.
         """
         from gpubranches.encoders.heads import LINEAR, open_head, require_head
 
@@ -97,7 +97,7 @@ class Codec:
         if bad:
             raise DataError(
                 f"head {self.head.identity}: expected vectors of finite numbers, got NaN or infinity for {bad:,} of "
-                f"{len(vectors):,} embeddings; take another head, or train it again"
+                f"{len(vectors):,} embeddings; use another head, or train this one again"
             )
         return vectors
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpubranches.catalog.metadata.tables import ParquetFile, cast, json_rows, unify_schemas
 from gpubranches.catalog.segment import StoredTable
 from gpubranches.catalog.storage import RESTORE
-from gpubranches.errors import CatalogFormatError, GpuBranchesError
+from gpubranches.errors import CatalogFormatError, GpuBranchesError, first_line
 
 Source = Path | StoredTable
 """A path of a Parquet file, or a file of a segment, which is checked while it is read."""
@@ -37,7 +37,7 @@ def opened(source: Source) -> Iterator[ParquetFile]:
         raise
     except _DAMAGED as error:
         raise CatalogFormatError(
-            f"{path}: damaged: it cannot be read as Parquet: {_first_line(error)}; {RESTORE}"
+            f"{path}: damaged: it cannot be read as Parquet: {first_line(error)}; {RESTORE}"
         ) from error
 
 
@@ -49,7 +49,7 @@ def read_items(path: Source, ids: NDArray[np.int64]) -> dict[int, dict[str, Any]
 def read_table(
     parts: Iterable[tuple[Source, NDArray[np.int64]]], ids: NDArray[np.int64], schema: pa.Schema
 ) -> pa.Table:
-    """Return the metadata of ids, one row an id in their order, with the columns of a schema; null where missing.
+    """Return the metadata of ids, one row per id in their order, with the columns of a schema; null if missing.
 
     parts: metadata files, each with the ids to search in it.
     """
@@ -122,7 +122,3 @@ def _read(source: Source, ids: NDArray[np.int64]) -> pa.Table:
             table = cast(file.read_row_groups(groups[start : start + _GROUPS_AT_ONCE]), schema)
             tables.append(table.filter(np.isin(table["id"].to_numpy(), wanted)))
         return pa.concat_tables(tables)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.manifest import listings
 from gpubranches.catalog.storage import RESTORE, read_content
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,18 +52,17 @@ def read_listing(path: Path, entry: dict[str, Any]) -> pa.Table:
         if len(table) and table["beside"][0].as_py():
             raise ValueError("the first row is not one of a file")
     except (OSError, pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CatalogFormatError(f"{path}: expected a list of inputs: {reason}; {RESTORE}") from error
+        raise CatalogFormatError(f"{path}: expected a list of inputs: {first_line(error)}; {RESTORE}") from error
     return table
 
 
-def write_listing(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Return the content of a listing, one row per file, each with the columns of `listing_schema`."""
+def write_listing(table: pa.Table) -> bytes:
+    """Return the content of a listing, a table of one row per file with the columns of `listing_schema`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=listing_schema()), out, compression="zstd")
+    pq.write_table(table, out, compression="zstd")
     return bytes(out.getvalue())
 
 

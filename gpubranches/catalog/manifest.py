@@ -87,7 +87,7 @@ def numbered(stem: str, generation: int) -> str:
 
 
 def is_numbered(name: str) -> bool:
-    """Return whether a name is that of a file outside segments that a manifest names, or of its partial file."""
+    """Return whether a manifest can name a file outside segments by this name, or by that of its partial file."""
     named = r"((head|constants)(-\d+)?\.safetensors|deleted-\d+\.bitmap|inputs-\d+\.parquet)(\.partial)?"
     return re.fullmatch(named, name) is not None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubranches.catalog.listings import read_listing, write_listing
+from gpubranches.catalog.listings import listing_schema, read_listing, write_listing
 from gpubranches.catalog.manifest import file_of, new_manifest, write_manifest
 from gpubranches.catalog.reader import CatalogReader
 from gpubranches.catalog.segment import Segment
@@ -229,7 +229,7 @@ def _one_record(records: Sequence[tuple[Snapshot, dict[str, Any]]]) -> dict[str,
 
 
 def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
-    """Return the listings of shards as that of a single ingest; a file divided among shards becomes one again."""
+    """Return the listings of shards as one listing, in which a file that was divided among shards has one row."""
     groups: list[list[dict[str, Any]]] = []
     for part in shards:
         record = part.manifest["source"]["inputs"][0]
@@ -240,7 +240,10 @@ def _joined_listing(shards: Sequence[Snapshot]) -> bytes:
         if groups and own and own[0][0]["place"] == groups[-1][0]["place"]:
             _extend(groups[-1], own.pop(0), part)
         groups += own
-    return write_listing([row for group in groups for row in group])
+    import pyarrow as pa
+
+    rows = [row for group in groups for row in group]
+    return write_listing(pa.Table.from_pylist(rows, schema=listing_schema()))
 
 
 def _extend(before: list[dict[str, Any]], group: list[dict[str, Any]], part: Snapshot) -> None:

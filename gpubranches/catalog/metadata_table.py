@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -28,7 +30,7 @@ from gpubranches.catalog.metadata.conditions import (
     value_condition,
 )
 from gpubranches.catalog.metadata.tables import cast, valid_utf8
-from gpubranches.errors import CatalogFormatError, UsageError
+from gpubranches.errors import CatalogFormatError, UsageError, first_line
 
 MOST_VALUES = 1_000
 """Largest number of different values of a column whose frequent values are listed."""
@@ -103,7 +105,7 @@ class MetadataTable:
     def _opened(self, columns: Sequence[ColumnName], deleted: NDArray[np.int64] | None = None) -> Iterator[Any]:
         """Open a connection whose only table is `items`, with id and the columns as c0, c1, ...
 
-        It can read no files and no network, and its settings are locked. The table can be read once.
+        The table can be read once.
         """
         damaged: list[CatalogFormatError] = []
         names = {f"c{place}": name for place, name in enumerate(columns)}
@@ -113,17 +115,17 @@ class MetadataTable:
             for table in self._tables({name[0] for name in columns}, damaged)
             for batch in _live(table, names, schema, deleted).to_batches()
         )
-        connection = duckdb.connect(":memory:")
+        connection = _database(os.getpid()).cursor()  # registers tables of its own
         try:
             connection.register("items", pa.RecordBatchReader.from_batches(schema, batches))
-            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             yield connection
         except (duckdb.Error, pa.ArrowException, CatalogFormatError) as error:
             if damaged:
                 raise damaged[0] from error
             listed = ", ".join(column_text(name) for name in columns[:5])
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"where: expected values of {listed} that can be compared, got: {reason}") from error
+            raise UsageError(
+                f"where: expected values of {listed} that can be compared, got: {first_line(error)}"
+            ) from error
         finally:
             connection.close()
 
@@ -147,6 +149,16 @@ class MetadataTable:
                     yield cast(pa.Table.from_batches([batch]), schema)
         if self._bare is not None and len(self._bare):
             yield cast(pa.table({"id": self._bare}), schema)
+
+
+@cache
+def _database(process: int) -> duckdb.DuckDBPyConnection:
+    """Open the database of a process, since each takes 20 ms to open and a fork cannot use that of its parent.
+
+    It is empty, reads no files and no network, and its settings are locked.
+    """
+    settings = {"enable_external_access": "false", "lock_configuration": "true"}
+    return duckdb.connect(":memory:", config=settings)
 
 
 def _can_be_asked(name: ColumnName, value: Any, kind: Kind) -> bool:

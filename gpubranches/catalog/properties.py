@@ -108,7 +108,7 @@ class CatalogProperties(ABC):
         return source
 
     def name_pictures(self, *places: str) -> None:
-        """Look for pictures in places, each `ROOT` or `INPUT=ROOT`, as long as this object is used.
+        """Look for pictures in the given places, each `ROOT` or `INPUT=ROOT`, as long as this object is used.
 
         ROOT is a folder, or an address such as s3://bucket/photos; a store is read only if it is named here. INPUT is
         needed if the catalog has pictures of several inputs. Nothing is written. Raises UsageError for a missing
@@ -118,7 +118,7 @@ class CatalogProperties(ABC):
 
     @property
     def picture_source(self) -> dict[str, Any]:
-        """Return `source` for a look for pictures, with what `name_pictures` was told."""
+        """Return `source` with the places that `name_pictures` was given."""
         return picture_source(self.source, self._named_places)
 
     @property

@@ -18,7 +18,7 @@ from gpubranches.catalog.snapshot import Snapshot
 from gpubranches.catalog.steady_sample import SteadySample
 from gpubranches.catalog.verify import problems
 from gpubranches.core.arrays import as_ids
-from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, pack_bitmap
+from gpubranches.core.bitmaps import Bitmap, LayoutBitmap, check_bitmap, has_bits, pack_bitmap
 from gpubranches.core.deprecation import warn_renamed
 from gpubranches.core.files import require_text
 from gpubranches.core.single_flight import SingleFlightCache
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gpubranches.catalog.metadata_table import Column, MetadataTable
 
 _FILTERS = 16
-"""Bitmaps of filters that are cached, 2 bytes an item; everything else that is read takes about 100."""
+"""Bitmaps of filters that are cached, 2 bytes per item; everything else that is read takes about 100."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,11 @@ class CatalogReader(CatalogProperties):
 
     # Ids and positions
 
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all items, ascending, (n,) int64."""
+        return self.snapshot.live_ids()
+
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Return which ids are in the catalog and not deleted, (m,) bool."""
         return self.snapshot.find_live(as_ids(ids)) >= 0
@@ -154,9 +159,7 @@ class CatalogReader(CatalogProperties):
         """
         snapshot = self.snapshot
         bitmap = self._bitmap(snapshot, where)
-        at = snapshot.positions(ids)
-        held: NDArray[np.bool_] = (bitmap[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1
-        return held
+        return has_bits(bitmap, snapshot.positions(ids))
 
     def sample_ids(self, count: int, rng: np.random.Generator, where: str | Bitmap | None = None) -> NDArray[np.int64]:
         """Draw ids of live items uniformly without replacement, (min(count, n),) int64 ascending.
@@ -306,7 +309,7 @@ class CatalogReader(CatalogProperties):
             }
 
     def verify(self) -> list[str]:
-        """Check every checksum and the consistency of the files; one line a problem, empty if there is none."""
+        """Check every checksum and the consistency of the files; one line per problem, empty if there is none."""
         return problems(self.path, self.snapshot.manifest)
 
     def _bitmap(self, snapshot: Snapshot, where: str | Bitmap) -> Bitmap:

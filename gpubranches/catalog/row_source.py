@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.catalog.metadata.columns import renamed_columns, repeated_column
 from gpubranches.core.files import escaped_path
-from gpubranches.errors import ArrayError, UsageError
+from gpubranches.errors import ArrayError, UsageError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,10 +89,10 @@ def _table(metadata: Any, n: int) -> pa.Table:
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise UsageError(
             f"metadata: expected a pyarrow table, a dict of columns or a DataFrame, got {type(metadata).__name__}: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"{first_line(error)}"
         ) from error
     if len(table) != n:
-        raise UsageError(f"metadata: expected {n:,} rows, one an embedding, got {len(table):,}")
+        raise UsageError(f"metadata: expected {n:,} rows, one per embedding, got {len(table):,}")
     if (name := repeated_column(table.schema)) is not None:
         raise UsageError(f"metadata: expected columns of distinct names, got {name} twice; rename one")
     names = renamed_columns(table.column_names)

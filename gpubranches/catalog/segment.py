@@ -161,7 +161,7 @@ class Segment:
             raise CatalogFormatError(f"{problem}; {RESTORE}")
 
     def problems(self) -> list[str]:
-        """Check checksums and consistency; one line a problem, each naming the file."""
+        """Check checksums and consistency; one line per problem, each naming the file."""
         found = [*self.misnamed(), *problems_of(self.folder, self.files)]
         if SUMS in self.files and not found:
             wrong = [name for name in self.sums if self._blocks(name).damaged()]
@@ -178,7 +178,7 @@ class Segment:
         return found
 
     def misnamed(self) -> list[str]:
-        """Return the impossible entries of files in the manifest, one line per file."""
+        """Return the problems of the files' entries in the manifest, one line per file."""
         found = []
         for name, entry in self.files.items():
             wanted = self.sizes.get(name, entry["bytes"])
@@ -212,8 +212,7 @@ class Segment:
         """
         for block in self._blocks(name).damaged(blocks):
             raise CatalogFormatError(
-                f"{self.folder / name}: damaged: the bytes from {block * BLOCK_BYTES:,} on are not what was written; "
-                f"{RESTORE}"
+                f"{self.folder / name}: damaged: the bytes from {block * BLOCK_BYTES:,} on have changed; {RESTORE}"
             )
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:

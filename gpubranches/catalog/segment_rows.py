@@ -29,7 +29,7 @@ Encode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
 
 class OneAtATime:
-    """A source for several threads. One thread accesses it at a time, because files may be read in order."""
+    """A source for several threads. Only one thread reads at a time, because some files must be read in order."""
 
     def __init__(self, source: RowSource):
         self._source = source

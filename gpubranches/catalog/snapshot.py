@@ -18,9 +18,9 @@ from gpubranches.catalog.segment import Decode, Segment, StoredTable
 from gpubranches.catalog.storage import RESTORE, Lease, read_content, require_content, require_file
 from gpubranches.catalog.tiles import TILE
 from gpubranches.core.arrays import as_ids
-from gpubranches.core.bitmaps import Bitmap, sample_bitmap
+from gpubranches.core.bitmaps import Bitmap, has_bits, sample_bitmap, unpack_bitmap
 from gpubranches.core.embedding_space import EmbeddingSpace
-from gpubranches.errors import CatalogFormatError, UnknownItemsError, UsageError
+from gpubranches.errors import CatalogFormatError, UsageError
 
 _SPARSE = 16
 """If there are more ids than this per live item, drawing random ids would mostly hit deleted ones."""
@@ -143,21 +143,20 @@ class Snapshot:
         positions = self.find(ids)
         if self.deleted is not None:
             known = np.flatnonzero(positions >= 0)
-            at = positions[known]
-            positions[known[(self.deleted[at // 8] >> (at % 8).astype(np.uint8)) & 1 == 1]] = -1
+            positions[known[has_bits(self.deleted, positions[known])]] = -1
         return positions
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
-        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UnknownItemsError."""
+        """Return the positions of ids, (m,) int64. Unknown or deleted ids raise UsageError."""
         wanted = as_ids(ids)
         positions = self.find_live(wanted)
         missing = wanted[positions < 0]
         if len(missing):
-            raise UnknownItemsError(
+            some = missing[:5].tolist()
+            raise UsageError(
                 f"ids: expected items of the catalog (0..{self.manifest['next_id'] - 1}), {len(missing)} do not exist "
-                f"or are deleted, such as {missing[:5].tolist()}; look ids up with search",
-                tuple(missing[:5].tolist()),
-            )
+                f"or are deleted, such as {some}; look ids up with search"
+            ).because("unknown-items", count=len(some), ids=", ".join(map(str, some)))
         return positions
 
     def by_segment(self, ids: ArrayLike) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.intp]]]:
@@ -169,16 +168,20 @@ class Snapshot:
     def ids_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ids of the rows at positions, all of them filled, (m,) int64."""
         ids = np.zeros(len(positions), np.int64)
-        for segment in self.filled:
-            at = np.flatnonzero((positions >= segment.start) & (positions < segment.start + segment.n))
-            ids[at] = segment.ids[positions[at] - segment.start]
+        for segment, rows, at in self._at(positions):
+            ids[at] = segment.ids[rows]
         return ids
+
+    def live_ids(self) -> NDArray[np.int64]:
+        """Return the ids of all live items, (n,) int64 ascending."""
+        parts = (np.sort(segment.ids) for segment in self.filled)
+        return np.concatenate([np.zeros(0, np.int64), *(ids[self.find_live(ids) >= 0] for ids in parts)])
 
     def deleted_flags(self) -> NDArray[np.bool_]:
         """Return which positions are deleted, (n_positions,) bool."""
         if self.deleted is None:
             return np.zeros(self.n_positions, np.bool_)
-        return np.unpackbits(self.deleted, count=self.n_positions, bitorder="little").astype(np.bool_)
+        return unpack_bitmap(self.deleted, self.n_positions)
 
     def live(self, where: Bitmap) -> Bitmap:
         """Return a bitmap without the deleted rows."""
@@ -200,8 +203,7 @@ class Snapshot:
                 _, first = np.unique(np.concatenate([drawn, more]), return_index=True)
                 drawn = np.concatenate([drawn, more])[np.sort(first)]
             return np.sort(drawn[:count])
-        ids = np.sort(np.concatenate([np.zeros(0, np.int64), *(segment.ids for segment in self.filled)]))
-        return np.sort(rng.choice(ids[self.find_live(ids) >= 0], count, replace=False))
+        return np.sort(rng.choice(self.live_ids(), count, replace=False))
 
     # Rows
 

@@ -23,10 +23,10 @@ MOST_DELETED = 0.1
 class SteadySample:
     """Rows of a snapshot, drawn by a hash of their ids. The same content always gives the same sample.
 
-    The rows are drawn from the first segments: those up to the last segment with which the catalog had grown by 9%
-    since the previous such segment. So the sample is drawn from all rows of one ingest, and small appends change
-    nothing until they add up to 9%. A deleted row stays in the sample until compaction. If more than a tenth of all
-    rows are deleted, the sample is drawn from all live rows, and each commit may change it.
+    The rows are drawn from the first segments only. The last of these is the last segment with which the catalog had
+    grown by 9% since the previous such segment. So the sample is drawn from all rows of one ingest, and small appends
+    change nothing until they add up to 9%. A deleted row stays in the sample until compaction. If more than a tenth of
+    all rows are deleted, the sample is drawn from all live rows, and each commit may change it.
     """
 
     snapshot: Snapshot

@@ -108,7 +108,7 @@ class Lease:
 
 
 def remove_unheld(path: Path) -> None:
-    """Remove a file or folder if it exists and has no `Lease`; on an error it stays."""
+    """Remove a file or folder if it exists and has no `Lease`; if this fails, it stays."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -120,7 +120,7 @@ def remove_unheld(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except BlockingIOError:
-        _log.info("%s: left to the next writer, because a reader has it open", path)
+        _log.info("%s: the next writer will remove it, because a reader has it open", path)
     except OSError as error:
         _log.info("%s: left to the next writer: %s", path, error)
     finally:

@@ -20,7 +20,7 @@ _Span = tuple[int, int]
 
 
 def kd_order(codes: NDArray[np.uint8], threads: int = 1) -> NDArray[np.int64]:
-    """Return an order of rows, (n,) int64, that makes zones tight. codes: (n, d) uint8.
+    """Return an order of rows, (n,) int64, in which the codes of a zone differ little. codes: (n, d) uint8.
 
     As in a k-d tree, each set of rows is sorted by its dim of the largest variance (over at most 4,096 evenly spaced
     rows) and split at the multiple of ZONE nearest to the middle. Sorting is stable, so the order is the same on every

@@ -23,7 +23,9 @@ def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
 
 
 def problems_at(path: Path) -> list[str]:
-    """Check a catalog that may not open; return one line per problem with the file. Raises CatalogNotFoundError.
+    """Check a catalog, even if it cannot be opened; return one line per problem, each with the file.
+
+    Raises CatalogNotFoundError.
 
     If a writer removes files of the checked generation meanwhile, the next generation is checked instead.
     """

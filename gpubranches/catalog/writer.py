@@ -200,7 +200,7 @@ class CatalogWriter(CatalogReader):
         n = len(codes)
         check_array(ids, "ids", dtype=np.int64, shape=(n,))
         if n > SEGMENT_ROWS:
-            raise ArrayError(f"codes: expected at most {SEGMENT_ROWS} rows a segment, got {n}; append them in parts")
+            raise ArrayError(f"codes: expected at most {SEGMENT_ROWS} rows per segment, got {n}; append them in parts")
         if (np.diff(ids) <= 0).any():
             raise ArrayError("ids: expected ascending distinct ids; sort the rows by id first")
         if n and int(ids[-1]) - int(ids[0]) >= MOST_IDS:

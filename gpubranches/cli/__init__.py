@@ -50,7 +50,7 @@ class _Commands(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log the program's choices, and their reasons.")
 def cli(verbose: bool) -> None:
     """Find all images of a catalog that match an idea: search, mark a few, apply a model to everything."""
-    # A large catalog holds more files open than the 1,024 that shells allow at first.
+    # A large catalog has more files open than the 1,024 that shells usually allow.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for stream in (sys.stdout, sys.stderr):  # a file name may not be valid text

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.console import Console
 
 from gpubranches.cli.options import (
@@ -84,7 +83,7 @@ def merge(out: Path, parts: tuple[Path, ...], as_json: bool) -> None:
 @catalog_argument
 @click.option("--errors", "list_errors", is_flag=True, help="List the items that could not be read, and why.")
 @click.option(
-    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would keep in the card's memory."
+    "--backend", type=click.Choice(["gpu"]), help="Also print what this backend would store in the card's memory."
 )
 @pictures_option
 @click.option("--missing", is_flag=True, help="Count the missing pictures of all items, not of a sample.")
@@ -126,8 +125,8 @@ def info(
 def verify(directory: Path, fix: bool, as_json: bool) -> None:
     """Compare all checksums of a catalog, its index and its marks; name the problems and exit with code 3.
 
-    With --repair, the rows of undamaged blocks are written anew, and damaged segments are moved to the folder
-    `damaged`. A damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
+    With --repair, the rows of undamaged blocks are rewritten, and damaged segments are moved to the folder `damaged`. A
+    damaged manifest or damaged constants can only be restored from a copy. A damaged index is removed.
     """
     from gpubranches import Catalog
     from gpubranches.service.soundness import problems, repair
@@ -162,6 +161,7 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     """
     from gpubranches import Catalog
     from gpubranches.ingestion.writers import write_clip_retrieval, write_codes_parquet, write_u8bin
+    from gpubranches.service.database import FILE
     from gpubranches.service.labels import Labels, sessions
 
     if what == "codes" and out.suffix not in (".u8bin", ".parquet"):
@@ -169,15 +169,14 @@ def export(directory: Path, what: str, out: Path, session: str | None) -> None:
     require_outside_catalogs(out)
     catalog = Catalog.open(directory)
     if what == "labels":
-        log = catalog.path / "labels.sqlite"
+        log = catalog.path / FILE
         names = [session] if session else sessions(log)
         events = [event for name in names for event in Labels.open(log, name).events()]
         with atomic_file(out) as file:
             file.write((json.dumps(events, indent=1) + "\n").encode())
         click.echo(f"Wrote {len(events):,} events of {len(names)} sessions to {out}.")
         return
-    ids = np.sort(np.concatenate([np.asarray(segment.ids) for segment in catalog.segments] or [np.zeros(0, np.int64)]))
-    ids = ids[catalog.alive(ids)]
+    ids = catalog.ids
     if what == "codes":
         write = write_codes_parquet if out.suffix == ".parquet" else write_u8bin
         write(out, catalog, ids)

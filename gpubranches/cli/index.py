@@ -12,12 +12,17 @@ from gpubranches.cli.options import catalog_argument, json_option, print_json, p
 
 @click.command()
 @catalog_argument
-@click.option("--threads", default=None, type=click.IntRange(1), help="Trees built at once; all cores by default.")
+@click.option(
+    "--threads",
+    default=None,
+    type=click.IntRange(1),
+    help="Number of trees that are built at a time; all cores by default.",
+)
 @json_option
 def index(directory: Path, threads: int | None, as_json: bool) -> None:
     """Build the index of the kdtree backend, in place of an older one.
 
-    Needed again after append, compact and encode; a stopped build leaves the index that was there.
+    Build it again after append, compact and encode. If a build is stopped, the older index stays.
     """
     from gpubranches import Catalog
     from gpubranches.engines.kdtree.build import build_index
@@ -33,5 +38,5 @@ def index(directory: Path, threads: int | None, as_json: bool) -> None:
         print_json({"catalog": str(directory), "n": n, "trees": trees, "bytes": size, "seconds": seconds})
         return
     click.echo(
-        f"{directory}: {trees} trees over {n:,} items, {size / max(n, 1):.0f} bytes an item, in {seconds:.1f} s."
+        f"{directory}: {trees} trees over {n:,} items, {size / max(n, 1):.0f} bytes per item, in {seconds:.1f} s."
     )

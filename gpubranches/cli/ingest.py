@@ -46,7 +46,7 @@ quantizer_option = click.option(
     "--quantizer",
     default=None,
     type=click.Choice(QUANTIZERS),
-    help="The range of each code dim: the whole range, or quantiles of a sample; the default depends on the head.",
+    help="The range of each dim that the codes cover: all, or quantiles of a sample; the default depends on the head.",
 )
 _codec_options = (
     click.option(
@@ -102,7 +102,7 @@ _input_options = (
         "--pictures",
         metavar="ROOT",
         type=click.Path(),
-        help="The folder or address of the pictures that metadata name; by default a folder is searched for.",
+        help="The folder or address of the pictures that metadata name; by default the program looks for the folder.",
     ),
     click.option("--strict", is_flag=True, help="Exit with an error at the end if an item could not be read."),
     click.option(
@@ -124,7 +124,7 @@ _input_options = (
     help="Make shards on a Ray cluster, in the folder of --out; this machine must be one of its nodes.",
 )
 @click.option(
-    "--shards", type=click.IntRange(1), help="Number of shards on the cluster; by default one a node or card."
+    "--shards", type=click.IntRange(1), help="Number of shards on the cluster; by default one per node or card."
 )
 @click.option("--gpus", metavar="N|all", help="Number of cards to use on the cluster; without it, CPUs are used.")
 @json_option
@@ -137,7 +137,7 @@ def ingest(
     gpus: str | None,
     as_json: bool,
 ) -> None:
-    """Make a catalog of pictures or embeddings as they lie: folders, tars, tables, arrays.
+    """Make a catalog of pictures or embeddings in folders, tars, tables, videos or arrays.
 
     The same command resumes a stopped run. The id of an item is its position in the input. If the catalog of this input
     exists, only pictures that could not be read before and can be read now are added.
@@ -146,7 +146,7 @@ def ingest(
         _ingest_on_cluster(inputs, out, cluster, options, shards, gpus, as_json)
         return
     if shards is not None or gpus is not None:
-        raise UsageError("ingest: expected --shards and --gpus with --cluster, got them alone; leave them out")
+        raise UsageError("ingest: expected --shards and --gpus only with --cluster; leave them out")
     from gpubranches.ingestion import build_catalog
 
     with progress_bar() as progress:
@@ -180,7 +180,7 @@ def _ingest_on_cluster(
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestOptions, as_json: bool) -> None:
-    """Add items to a catalog, embedded and encoded as its own items are; give --embedder if it names no model.
+    """Add items to a catalog, with its own model and codes; give --embedder if it names no model.
 
     Input that the catalog already has is refused, or skipped with --new. The same command resumes a stopped run.
     """
@@ -195,7 +195,7 @@ def append(directory: Path, inputs: tuple[str, ...], new: bool, options: IngestO
 @catalog_argument
 @inputs_argument
 @click.option("--watch", "watched", is_flag=True, help="Sync after every change, until Ctrl-C; needs [watch].")
-@click.option("--force", is_flag=True, help="Delete items even if more than half of the inputs' items are missing.")
+@click.option("--force", is_flag=True, help="Delete items even if more than half of an input's items are missing.")
 @as_object("options", IngestOptions, embedder_option, *_input_options)
 @json_option
 def sync(
@@ -223,7 +223,7 @@ def sync(
 @click.argument("after", metavar="NEW", type=click.Path())
 @json_option
 def relocate(directory: Path, before: str, after: str, as_json: bool) -> None:
-    """Tell a catalog that the pictures of the folder OLD are in the folder NEW now."""
+    """Record in a catalog that the pictures of the folder OLD are now in the folder NEW."""
     from gpubranches.ingestion import relocate as look_elsewhere
 
     report = look_elsewhere(directory, before, after)
@@ -260,7 +260,7 @@ def encode(directory: Path, head: str | None, d: int, quantizer: str | None, as_
     elif report.changed:
         click.echo(f"{directory}: {report.n:,} items have new codes of {report.d} dims, in {report.seconds:.1f} s.")
     else:
-        click.echo(f"{directory}: nothing to do, the codes are made by this head and quantizer already.")
+        click.echo(f"{directory}: nothing to do, because the codes are already made by this head and quantizer.")
 
 
 def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
@@ -271,6 +271,7 @@ def _print_sync(directory: Path, report: SyncReport, as_json: bool) -> None:
         return
     counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "changed", "moved", "removed"))
     click.echo(f"{directory}: {report.n:,} items; {counts}, in {report.seconds:.1f} s.")
+    _print_errors(directory, report.errors)
 
 
 def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: bool = False) -> None:
@@ -287,8 +288,12 @@ def _print_report(out: Path, report: IngestReport, as_json: bool, *, fitted: boo
     if report.embedded_per_s:
         slower = "decoding" if report.decoded_per_s < report.embedded_per_s else "the model"
         click.echo(
-            f"Pictures a second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
-            f"counted while it was at work; {slower} is slower."
+            f"Pictures per second: {report.decoded_per_s:,.0f} decoded, {report.embedded_per_s:,.0f} embedded, each "
+            f"counted only while it was working; {slower} is slower."
         )
-    if report.errors:
-        click.echo(f"{report.errors:,} could not be read; `gpubranches info {out} --errors` shows why.")
+    _print_errors(out, report.errors)
+
+
+def _print_errors(out: Path, count: int) -> None:
+    if count:
+        click.echo(f"{count:,} could not be read; `gpubranches info {out} --errors` shows why.")

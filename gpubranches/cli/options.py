@@ -47,8 +47,8 @@ Report = Callable[[str, int, int], None]
 def as_object(name: str, kind: type[Any], *options: Decorator[Any]) -> Decorator[Any]:
     """Return a decorator that adds options to a command, and passes values to it as one argument.
 
-    name: of the argument; kind: a dataclass of the values. It takes all parameters that are called like its fields,
-    also those of options that another decorator adds.
+    name: of the argument; kind: a dataclass of the values. It takes all parameters with the names of its fields, also
+    those of options that another decorator adds.
     """
     own = {field.name for field in fields(kind)}
 
@@ -76,7 +76,7 @@ pictures_option = click.option(
     "INPUT is needed if the catalog has several.",
 )
 where_option = click.option(
-    "--where", metavar="CONDITION", help='Only items whose metadata meet a condition, such as "year > 2010".'
+    "--where", metavar="CONDITION", help='Return only items whose metadata meet a condition, such as "year > 2010".'
 )
 _EMBEDDERS = "open_clip:MODEL/TAG, transformers:ORG/NAME, onnx:FOLDER, demo and others; see docs/encoders.md"
 
@@ -111,7 +111,7 @@ nn_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "kernel", "faiss"]),
-    help="The engine for nearest neighbours over codes, on a card over embeddings too.",
+    help="The engine for nearest neighbours over codes, and on a card also over embeddings.",
 )
 seed_option = click.option(
     "--seed",
@@ -124,7 +124,7 @@ refine_options = as_object(
     "options",
     RefineOptions,
     click.option(
-        "--query", metavar="TEXT", help="The text that was searched for; its words help as far as the marks agree."
+        "--query", metavar="TEXT", help="The text that was searched for; the model uses its words if the marks agree."
     ),
     click.option(
         "--model",
@@ -144,7 +144,7 @@ refine_options = as_object(
         default=RANDOM_NEGATIVES,
         show_default=True,
         type=click.IntRange(0, MOST_RANDOM_NEGATIVES),
-        help="Number of random items that count as wrong.",
+        help="Number of random items that are used as wrong items without a check.",
     ),
     click.option(
         "--negative-weight",
@@ -158,7 +158,7 @@ refine_options = as_object(
         default=0.0,
         show_default=True,
         type=click.FloatRange(-1, 1),
-        help="Where the list is cut: below 0 for fewer items of which more are right, above 0 to miss fewer.",
+        help="Where the list is cut: below 0 for fewer and surer items, above 0 for more items.",
     ),
     where_option,
 )
@@ -184,7 +184,7 @@ def tell_missing_pictures(catalog: Catalog) -> None:
     from gpubranches.catalog.pictures.places import unread_stores
 
     for store in unread_stores(catalog.picture_source):
-        told = f"Note: the catalog's pictures are in {store}, which is not read unless you name it"
+        told = f"Note: the catalog's pictures are in {store}, which is only read if you name it"
         click.echo(for_terminal(f"{told}: `gpubranches serve {catalog.path} --pictures {store}`."), err=True)
     for root in missing_roots(catalog.picture_source):
         told = f"Note: the catalog's pictures were in {root}, which is missing; if it was moved, name the new folder by"
@@ -217,7 +217,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def describe(item: dict[str, Any]) -> str:
-    """Return the most telling metadata of an item, for a table's cell."""
+    """Return the metadata that describe an item best, for a table's cell."""
     shown = ("caption", "label", "image_path", "path", "dataset")
     return for_terminal("  ".join(str(item[name]) for name in shown if item.get(name) is not None))
 
@@ -251,7 +251,7 @@ def progress_bar() -> Iterator[Report]:
 
 @contextmanager
 def opened_backend(name: str, catalog: Catalog, nn: str = "auto", cluster: Cluster | None = None) -> Iterator[Backend]:
-    """Yield an open backend; a bar is drawn while the gpu backend uploads, and gone before the work begins."""
+    """Yield an open backend; a bar is shown while the gpu backend uploads, and is removed before the work begins."""
     from gpubranches import open_backend
 
     bars: list[Report] = []

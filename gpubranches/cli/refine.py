@@ -123,5 +123,5 @@ def _show_answer(session: Session, answer: Answer, limit: int, written: int | No
 def _completeness(answer: Answer) -> str:
     tiers = [f"{len(answer.parts[name]):,} {name}" for name in TIERS if name in answer.parts]
     guess = intervals(texts_in(), answer.ranking)
-    said = [f"a guess, as nothing is checked: {guess}" if guess else "", ", ".join(tiers)]
+    said = [f"a guess, because no items were checked: {guess}" if guess else "", ", ".join(tiers)]
     return "".join(f"\n{line}" for line in said if line)

@@ -45,15 +45,15 @@ listen_options = (
         "--token-file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Ask every user for the token in this file; without it for GPUBRANCHES_TOKEN of the environment. "
-        "A token is needed to listen on another address than loopback.",
+        help="Require the token in this file, or else the one in the environment variable GPUBRANCHES_TOKEN. "
+        "A token is needed on an address other than loopback.",
     ),
     click.option(
         "--allowed-host",
         "allowed_hosts",
         metavar="NAME",
         multiple=True,
-        help="Another name that requests may be sent to.",
+        help="A further host name of this server.",
     ),
 )
 proxy_options = (
@@ -89,7 +89,7 @@ def _one_folder(_: click.Context, argument: click.Parameter, given: tuple[Path, 
 @click.option(
     "--remote-pictures",
     is_flag=True,
-    help="Let browsers load pictures that are not here from the https addresses in the column url.",
+    help="Let browsers load pictures that this machine does not have from the https addresses in the column url.",
 )
 @pictures_option
 @serve_source
@@ -105,7 +105,7 @@ def serve(source: ServedSource, address: Address, remote_pictures: bool, picture
 @click.option(
     "--scenes", default=4000, show_default=True, type=click.IntRange(200, 1_000_000), help="Number of scenes."
 )
-@click.option("--no-serve", is_flag=True, help="Make the catalog only.")
+@click.option("--no-serve", is_flag=True, help="Make the catalog, but do not serve it.")
 @as_object("address", Address, *listen_options)
 def demo(out: Path, scenes: int, no_serve: bool, address: Address) -> None:
     """Render scenes, embed them with the small model shipped here, make a catalog and serve it. No network."""
@@ -147,7 +147,7 @@ def _serve(source: ServedSource, address: Address, remote_pictures: bool = False
             allowed_hosts=address.allowed_hosts,
             proxies=proxies,
             ready=lambda port: click.echo(f"Serving {catalog.n:,} items at http://{name}:{port} {told}"),
-            warm=lambda seconds: _tell(f"Kernels are compiled after {seconds:.1f} s; now find all is fast"),
+            warm=lambda seconds: _tell(f"The kernels were compiled in {seconds:.1f} s; find all is fast now"),
         )
 
 

@@ -80,9 +80,8 @@ def train_head(
 ) -> None:
     """Train a head on a catalog's embeddings, or on those of a file or clip-retrieval folder.
 
-    The head's vectors keep the embeddings' ranking as well as their 8-bit codes can. With --pairs it is trained
-    contrastively on images and their texts. The same command resumes a stopped run; `encode` makes a catalog's codes
-    with the head.
+    The head learns to keep the ranking of the embeddings in 8-bit codes. With --pairs it is trained contrastively on
+    pairs of images and texts. The same command resumes a stopped run; `encode` makes a catalog's codes with the head.
     """
     from gpubranches.ingestion.train_head import train_head as train
 
@@ -103,7 +102,7 @@ def train_head(
     click.echo(
         f"{out}: trained on {report.rows:,} rows and {report.texts:,} texts in {report.seconds:.0f} s on "
         f"{report.device}; of the rows nearest to held-out ones its codes find {report.recall:.1%}, PCA's "
-        f"{report.recall_pca:.1%}; decoded, they lie at a cosine of {report.decoded:.2f} from the embeddings."
+        f"{report.recall_pca:.1%}; the mean cosine of decoded and original embeddings is {report.decoded:.2f}."
     )
 
 

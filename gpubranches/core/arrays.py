@@ -1,4 +1,4 @@
-"""Checks of arrays and ids, .npy files, and the membership of ids."""
+"""Checks of arrays and ids, .npy files, rows of unit length, and the membership of ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gpubranches.errors import ArrayError, CatalogFormatError
+from gpubranches.errors import ArrayError, CatalogFormatError, first_line
 
 _SLOTS = 16
 """Slots of a look-up table for each number that is in it."""
@@ -20,9 +20,9 @@ _NPY = b"\x93NUMPY"
 def check_array(
     array: object, name: str, *, dtype: DTypeLike, shape: Sequence[int | None], finite: bool = False
 ) -> NDArray[Any]:
-    """Return `array` if it is an ndarray of `dtype` and `shape` (None: any length), else raise ArrayError.
+    """Return `array` if it is an ndarray of `dtype` and `shape` (None allows any length), else raise ArrayError.
 
-    With `finite`, NaN and infinities are refused too. Nothing is converted or copied.
+    With `finite`, NaN and infinities are refused, too. The array is neither converted nor copied.
     """
     if not isinstance(array, np.ndarray) or array.dtype != dtype or not _fits(array.shape, shape):
         wanted = f"{np.dtype(dtype)} of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
@@ -52,8 +52,9 @@ def open_npy(path: Path) -> NDArray[Any]:
     except CatalogFormatError:
         raise
     except Exception as error:  # NumPy parses the header as Python; a broken one raises many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CatalogFormatError(f"{path}: expected a .npy file with one array, got a problem: {reason}") from error
+        raise CatalogFormatError(
+            f"{path}: expected a .npy file with one array, got a problem: {first_line(error)}"
+        ) from error
     return array
 
 
@@ -68,6 +69,18 @@ def _mapped(path: Path) -> NDArray[Any]:
     except SystemError:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
+
+
+def unit(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return rows, (n, D) floats, scaled to unit length, of the same dtype; a row of zeros stays zero."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[Any] = rows / np.maximum(lengths, np.float32(1e-12))
+    return scaled
+
+
+def evenly_spaced(n: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` evenly spaced rows among n, the first and the last included, (m,) int64 ascending."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
 
 
 def as_ids(ids: ArrayLike, name: str = "ids") -> NDArray[np.int64]:

@@ -45,6 +45,12 @@ def pack_bitmap(flags: NDArray[np.bool_]) -> Bitmap:
     return np.packbits(flags, bitorder="little")
 
 
+def has_bits(bitmap: Bitmap, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether the bits at some positions are set, (m,) bool."""
+    found: NDArray[np.bool_] = (bitmap[positions // 8] >> (positions % 8).astype(np.uint8)) & 1 == 1
+    return found
+
+
 def sample_bitmap(bitmap: Bitmap, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw positions of set bits uniformly without replacement, (at most count,) int64 ascending."""
     inside = np.bitwise_count(bitmap)

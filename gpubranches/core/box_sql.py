@@ -26,6 +26,6 @@ def votes_query(conditions: Sequence[str], estimator: NDArray[np.integer[Any]], 
         own = (f"({conditions[i]})" for i in np.flatnonzero(estimator == e).tolist())
         terms.append(f"CAST({' OR '.join(own)} AS INT)")
     votes = "\n  + ".join(terms) or "0"
-    # The text holds numbers alone, and the table name of the caller.
+    # The text contains only numbers, and the table name of the caller.
     counted = f"(SELECT id, {votes} AS votes FROM {table}) AS counted"  # nosec B608
     return f"SELECT * FROM {counted}\nWHERE votes >= {min_votes}"  # nosec B608

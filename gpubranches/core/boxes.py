@@ -25,8 +25,8 @@ _ROWS_AT_ONCE = 16_384
 class Box:
     """One box: low[j] <= codes[:, features[j]] <= high[j] for all j, both ends inclusive.
 
-    features: (f,) int16, distinct code dims; low, high: (f,) uint8. A box without features holds every item.
-    Raises ArrayError for other dtypes or shapes, negative or repeated features, and low > high.
+    features: (f,) int16, distinct code dims; low, high: (f,) uint8. A box without features contains every item. Raises
+    ArrayError for other dtypes or shapes, negative or repeated features, and low > high.
     """
 
     features: NDArray[np.int16]
@@ -57,11 +57,15 @@ class Boxes(Sequence[Box]):
     """
 
     def __init__(self, boxes: Iterable[Box], estimator: Iterable[int] | None = None, n_estimators: int | None = None):
-        """Join boxes. Without `estimator` all belong to one; entries are ordered by estimator, stably."""
+        """Join boxes.
+
+        Without `estimator` all boxes belong to one estimator. Boxes are sorted by estimator; boxes of the same
+        estimator stay in their order.
+        """
         members = list(boxes)
         owners = np.zeros(len(members), np.int32) if estimator is None else np.array(list(estimator), np.int32)
         if owners.shape != (len(members),):
-            raise ArrayError(f"estimator: expected one number a box, {len(members)}, got {owners.size}")
+            raise ArrayError(f"estimator: expected one number per box, {len(members)}, got {owners.size}")
         needed = int(owners.max()) + 1 if len(owners) else 1
         self.n_estimators = needed if n_estimators is None else n_estimators
         if (len(owners) and owners.min() < 0) or self.n_estimators < needed or self.n_estimators > MAX_ESTIMATORS:

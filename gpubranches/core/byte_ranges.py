@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ByteRange(io.RawIOBase):
-    """A file of `size` bytes, read only; `read_at(start, size)` returns bytes of it, fewer only at its end."""
+    """A read-only file of `size` bytes; `read_at(start, size)` returns bytes of it, fewer only at its end."""
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int):
         self._read_at, self._size, self._at = read_at, max(0, size), 0

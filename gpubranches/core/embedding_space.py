@@ -1,4 +1,4 @@
-"""The identities of what made the data of a catalog; data of different spaces are refused."""
+"""The identities of the models and statistics that made the data of a catalog; data of different spaces are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digest(*parts: NDArray[np.generic] | bytes | str) -> str:
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """Identities of what made the data; an empty string means unknown or absent.
+    """The identities of the models and statistics that made the data; an empty string means unknown or absent.
 
     embedder: the model with its weights, from images and texts to embeddings; head: from embeddings to vectors;
     quantizer: from vectors to codes; means: the mean and rotation of the sign bits.

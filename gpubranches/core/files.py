@@ -110,7 +110,7 @@ class Output(io.RawIOBase):
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The entry of the file in a manifest: {bytes, sha256}."""
+        """What a manifest records about the file: {bytes, sha256}."""
         return {"bytes": self.size, "sha256": self._sha.hexdigest()}
 
 
@@ -131,7 +131,7 @@ def output(path: Path) -> Iterator[Output]:
     file.close()
     size, sha256 = path.stat().st_size, checksum(path)
     if {"bytes": size, "sha256": sha256} != file.entry:
-        raise OSError(errno.EIO, f"{file.size:,} bytes were written, {size:,} different ones were read back", str(path))
+        raise OSError(errno.EIO, f"{file.size:,} bytes were written, but {size:,} others were read back", str(path))
 
 
 def write_npy(file: Output, array: NDArray[Any]) -> None:
@@ -325,7 +325,9 @@ def require_outside_catalogs(path: Path) -> None:
     above = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))))
     for folder in (above, *above.parents):
         if (folder / "manifest.json").is_file() and (folder / "segments").is_dir():
-            raise UsageError(f"{path}: expected a place outside of the catalog {folder}, whose files it could replace")
+            raise UsageError(
+                f"{path}: expected a place outside the catalog {folder}, because it could replace a file of the catalog"
+            )
 
 
 def _link(old: Path, new: Path) -> None:
@@ -358,7 +360,8 @@ def _clear_beside(path: Path) -> None:
 def _held(handle: int, *, fails: bool = False) -> Iterator[None]:
     """Lock a file or folder by its open handle, and close the handle at the end.
 
-    fails: raise OSError if another process holds the lock, or the file system has no locks; else go on without a lock.
+    fails: whether to raise OSError if another process holds the lock, or the file system has no locks; otherwise the
+    block runs without a lock.
     """
     try:
         with nullcontext() if fails else suppress(OSError):

@@ -22,14 +22,14 @@ LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1000.0
 class RefineOptions:
     """The options of a find all, besides the marks.
 
-    model: the kind of model, see docs/models.md; "linear" has none: its second stage ranks the whole catalog.
-    second_stage: True ranks by a linear model on the embeddings; False ranks by votes, matched above half of the
-    estimators; None is True wherever the catalog has embeddings. random_negatives: items drawn from the catalog that
-    serve as wrong unchecked, at most a tenth of it. negative_weight: weight of an item marked wrong relative to one of
-    these, .1 to 1,000, in the second stage and for the pseudo-labels of a narrow idea. where: a condition that every
-    item of the answer meets, marked ones too; the model learns from all marks. lean: where the list is cut, from -1 for
-    precision to 1 for recall, see `Session.recut`. query: the query of the session; its words help the second stage as
-    far as the marks agree with them.
+    model: the kind of model, see docs/models.md; with "linear" the second stage ranks the whole catalog. second_stage:
+    True ranks by a linear model on the embeddings; False ranks by votes, and an item matches with more than half of
+    them; None means True if the catalog has embeddings. random_negatives: how many random items are used as wrong items
+    although nobody checked them, at most a tenth of the catalog. negative_weight: weight of an item marked wrong
+    relative to one of these, .1 to 1,000, in the second stage and for the pseudo-labels of a narrow idea. where: a
+    condition that every item of the answer meets, marked ones too; the model learns from all marks. lean: where the
+    list is cut, from -1 for precision to 1 for recall, see `Session.recut`. query: the query of the session; the models
+    use its words if the marks agree with them.
     """
 
     model: Model = MODELS[0]

@@ -45,7 +45,7 @@ class Ranking:
     """The items that a model ranks over the whole catalog, best first, and the cut: which of them match.
 
     The list. ids: (m,) int64. scores: (m,) float32, higher is better. votes: (m,) uint16, 0 if the boxes did not find
-    the item, None of a model without boxes. candidates: how many items the first stage found.
+    the item, None for a model without boxes. candidates: how many items the first stage found.
 
     The cut. matched: (m,) bool, which items match. total: how many do. threshold: the least score of an unmarked item
     that matches. lean: how far the cut was moved, from -1 for precision to 1 for recall, 0 for the model's own cut.
@@ -54,8 +54,9 @@ class Ranking:
     item's chance to be right, also of items that do not match. score_std: standard deviation of the scores of right
     items by a model that did not see them.
 
-    Of a ranking by votes alone, whose list is not complete: complete_from, the votes from which on every item is in it;
-    unlisted, (s,) float32, the votes of a random sample of the other items with a vote, None if all are in the list.
+    Of a ranking by votes alone, whose list is not complete: complete_from, such that every item with at least so many
+    votes is in the list; unlisted, (s,) float32, the votes in a random sample of the items that have a vote and are not
+    in the list, None if all are in it.
 
     source: the stages that computed it, e.g. "cpu/boxes+bits+embeddings". timings_ms: milliseconds by stage.
     """

@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class SingleFlightCache(Generic[Value]):
-    """The `most` last used values by key. A thread that requests a value which another thread computes waits for it."""
+    """The `most` last used values by key. If another thread is computing a value, a thread that requests it waits."""
 
     def __init__(self, most: int):
         self._most = most

@@ -1,6 +1,6 @@
 """The stages of a long computation: it announces each stage at its start, and a watcher may stop it there.
 
-The watcher is bound to the thread, so that a computation needs no argument for it, and runs the same without one.
+The watcher belongs to the thread, so a computation needs no argument for it, and also runs without a watcher.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ class Task:
     def begin(self, stage: str) -> None:
         """Enter a stage. Raises CancelledError if the task was cancelled."""
         if self._cancelled.is_set():
-            raise CancelledError("this was cancelled; nothing was changed")
+            raise CancelledError("the task was cancelled; nothing was changed")
         self.stage = stage

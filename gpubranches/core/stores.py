@@ -1,6 +1,6 @@
 """Files in stores, by addresses such as s3://bucket/photos: listed and read through fsspec, never written.
 
-Nothing else of the program opens an address, and callers pass only addresses that the user has named.
+No other module opens an address, and callers pass only addresses that the user has named.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gpubranches.errors import (
     GpuBranchesError,
     StoreError,
     UsageError,
+    first_line,
     missing_package,
 )
 
@@ -105,7 +106,7 @@ def checked_url(url: str) -> str:
     if is_web and ("?" in rest or "#" in rest):
         raise UsageError(
             f"{re.split('[?#]', url)[0]}: expected an address without ? and #, because the catalog would record a "
-            "signature behind them; write %3F and %23 where they belong to a name"
+            "signature after them; write %3F and %23 if they belong to a name"
         )
     return url.rstrip("/")
 
@@ -127,7 +128,7 @@ def joined(folder: str, name: str) -> str | None:
 
 
 def is_within(url: str, folder: str) -> bool:
-    """Return whether an address is a folder, or in it; one with the parts . or .. is not."""
+    """Return whether an address is a folder or inside it; False for an address with the parts . or .."""
     inside = url.removeprefix(f"{folder.rstrip('/')}/")
     return url == folder or (inside != url and joined(folder, inside) is not None)
 
@@ -159,8 +160,17 @@ def stat(url: str) -> StoredFile:
     if info.get("type") == "directory":
         raise DataError(f"{url}: expected a file, got a folder")
     if not isinstance(info.get("size"), int):
-        raise DataError(f"{url}: the server does not tell the size of the file; download it")
+        raise DataError(f"{url}: the server does not give the size of the file; download the file")
     return _file(url, info)
+
+
+def exists(url: str) -> bool:
+    """Return whether there is a file at an address. Raises StoreError if the store does not answer."""
+    try:
+        stat(url)
+    except DataError:
+        return False
+    return True
 
 
 def read(url: str, start: int, size: int) -> bytes:
@@ -169,7 +179,7 @@ def read(url: str, start: int, size: int) -> bytes:
         return b""
     data: bytes = _asked(url, lambda: _filesystem(url).cat_file(url, start=start, end=start + size))
     if len(data) > size:
-        raise StoreError(f"{url}: expected a server that sends parts of a file, it sent more; download the file")
+        raise StoreError(f"{url}: expected a server that can send parts of a file, but it sent more; download the file")
     return data
 
 
@@ -240,7 +250,7 @@ def _file(url: str, info: Mapping[str, Any]) -> StoredFile:
 
 
 def _nanoseconds(told: object) -> int:
-    """Return a time, as a store tells it, in nanoseconds since 1970; 0 if it is none."""
+    """Return a time that a store gave, in nanoseconds since 1970; 0 for other values."""
     try:
         if isinstance(told, str):
             told = parsedate_to_datetime(told) if "," in told else datetime.fromisoformat(told)
@@ -260,21 +270,20 @@ def _asked(url: str, call: Callable[[], Result]) -> Result:
         except GpuBranchesError:
             raise
         except Exception as raised:  # every protocol's package raises its own kinds
-            # That of the web says of each failure that there is no file, and has the failure as its cause.
+            # The package for web servers raises FileNotFoundError for each failure, with the failure as its cause.
             error = raised.__cause__ or raised if url.startswith("http") else raised
             if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410):
                 raise DataError(f"{url}: there is no such file in the store") from error
             if not waits_s or isinstance(error, PermissionError):
-                reason = (str(error).splitlines() or [""])[0] or type(error).__name__
                 raise StoreError(
-                    f"{url}: the store does not answer, or refuses ({reason}); check the address, the network and "
-                    "what identifies you there, then run the same command again"
+                    f"{url}: the store does not answer, or refuses ({first_line(error)}); check the address, the "
+                    "network and what identifies you there, then run the same command again"
                 ) from error
             time.sleep(waits_s.pop(0))
 
 
 def _limits(scheme: str) -> dict[str, Any]:
-    """Return options against a web server that is silent; packages of other schemes have such limits themselves."""
+    """Return time limits for requests to web servers; the packages of other schemes have their own limits."""
     if not scheme.startswith("http"):
         return {}
     from aiohttp import ClientTimeout

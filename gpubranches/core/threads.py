@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class _Limit:
-    """A limit of BLAS for the whole process, from the first block that needs it to the end of the last one.
+    """A limit on the threads of BLAS in this process, from the first block that needs it to the end of the last.
 
     A thread of its own holds it, since only the thread that set the limit of a process can lift it (threadpoolctl).
     """
@@ -95,7 +95,7 @@ def one_thread() -> Iterator[None]:
     """
     _limit.enter()
     try:
-        # For a BLAS on OpenMP, where each thread has a limit of its own.
+        # In a BLAS that uses OpenMP, each thread has its own limit.
         with _controller().limit(limits=1, user_api="blas"):
             yield
     finally:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import check_array
+from gpubranches.core.arrays import check_array, unit
 from gpubranches.core.threads import one_thread
 from gpubranches.errors import NotFittedError, UsageError
 
@@ -92,8 +92,8 @@ def local_whitening(centred: NDArray[np.float32], start: Whitening) -> Whitening
     """Return the whitening of the differences between centred rows, (n, D) float32, and their nearest neighbours.
 
     Neighbours are found by cosine after the whitening `start`, and then again after the resulting whitening. Directions
-    in which neighbours differ then count less, and more of the neighbours belong together. With fewer than two rows it
-    is `start`.
+    in which neighbours differ then count less, and more of the neighbours belong together. With fewer than two rows the
+    result is `start`.
     """
     if len(centred) < 2:
         return start
@@ -112,14 +112,14 @@ def _second_moment(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _nearest(vectors: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return the nearest other row of each row by cosine, (n,) intp; it does not depend on the number of cores."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    directions = unit(vectors)
 
     def of_block(start: int) -> NDArray[np.intp]:
-        cosines = unit[start : start + _BLOCK] @ unit.T
+        cosines = directions[start : start + _BLOCK] @ directions.T
         rows = np.arange(len(cosines))
         cosines[rows, start + rows] = -2
         nearest: NDArray[np.intp] = cosines.argmax(axis=1)
         return nearest
 
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(of_block, range(0, len(unit), _BLOCK))))
+        return np.concatenate(list(pool.map(of_block, range(0, len(directions), _BLOCK))))

@@ -1,4 +1,4 @@
-"""The demo, real and offline: scenes are rendered and embedded by a small model shipped here."""
+"""The offline demo: scenes are rendered, and embedded by a small model that ships with the package."""
 
 from gpubranches.demo.build import build_demo
 

@@ -33,8 +33,8 @@ _REPORT_EVERY = 100
 def build_demo(out: str | Path, *, n: int = 4000, seed: int = 0, progress: Progress | None = None) -> Path:
     """Render n scenes, embed them, make the catalog `out`; return its path. The same n and seed give the same scenes.
 
-    The pictures lie in out/scenes/images. A finished demo is kept as it is; a stopped one is finished. Raises
-    UsageError if `out` holds another catalog, BackendUnavailableError without torch and open_clip.
+    The pictures are in out/scenes/images. A finished demo is not changed; a stopped one is completed. Raises UsageError
+    if `out` holds another catalog, BackendUnavailableError without torch and open_clip.
     """
     folder = Path(out)
     if n < 1:

@@ -1,7 +1,7 @@
 """Draw scenes of simple shapes, name them, and decide which words describe them.
 
-A scene holds one to three groups of equal objects on a background, two objects of different groups never sharing
-their shape. Everything is drawn from a seed; the ground truth is the scene itself.
+A scene has one to three groups of equal objects on a background. Objects of different groups have different shapes.
+Everything is drawn from a seed; the ground truth is the scene itself.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class Scene:
     def describes(self, other: Scene) -> bool:
         """Return whether `other` matches this query.
 
-        The background agrees if one is named, and for each group asked for, the objects with its attributes
-        exist and are exactly its count if one is named.
+        If the query names a background, it must be the same. For each group of the query there must be objects with its
+        attributes; if the group has a count, exactly so many.
         """
         if self.background is not None and self.background != other.background:
             return False
@@ -135,7 +135,8 @@ class Scene:
 def draw_scenes(n: int, seed: int, *, even: bool = False) -> list[Scene]:
     """Draw n scenes; the same arguments give the same scenes.
 
-    Some shapes and colours are more usual than others, as in real collections; with `even`, all are equally so.
+    Some shapes and colours are more frequent than others, as in real collections; with `even`, all are equally
+    frequent.
     """
     rng = np.random.default_rng([seed, n])
     return [_draw_scene(rng, even) for _ in range(n)]
@@ -198,7 +199,7 @@ def _draw_scene(rng: np.random.Generator, even: bool) -> Scene:
 
 
 def _usual(names: Sequence[str], order: Iterable[str]) -> NDArray[np.float64]:
-    """Return odds of names that fall with their place in `order`, the last a quarter as likely as the first."""
+    """Return odds of names that fall with their place in `order`; the last is a quarter as likely as the first."""
     places = list(order)
     odds = np.array([0.25 ** (places.index(name) / (len(places) - 1)) for name in names])
     total: float = odds.sum()
@@ -215,7 +216,7 @@ def _shrunk(groups: list[Group]) -> tuple[Group, ...]:
 
 
 def _places(radii: list[float], rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Place objects apart, (x, y) of each centre; what does not fit after many tries overlaps as little as found."""
+    """Return centres (x, y) at which objects do not overlap, or overlap least if many tries find no such place."""
     placed: list[tuple[float, float]] = [(0.0, 0.0)] * len(radii)
     done: list[int] = []
     for row in sorted(range(len(radii)), key=lambda i: -radii[i]):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.embedding_space import digest
+from gpubranches.encoders.torch_device import import_torch
 from gpubranches.errors import CatalogFormatError, UnknownNameError, UsageError, missing_package
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ WEIGHTS = _FOLDER / "demo.safetensors"
 CONFIG = _FOLDER / "demo.json"
 TEXT_MEAN = "text_mean"
 """Name of the tensor with the mean of the text embeddings, in the file of the weights."""
+_WHAT = "the demo model"
 _EXAMPLES = ("red heart", "two yellow stars", "striped circle")
 
 
 class WordTokenizer:
     """Maps words to tokens. Several words may share a token; words with the token None are skipped.
 
-    words: each known word in lower case with its token, 1 to end - 1; context_length: tokens a text may have, the end
-    included; end: the last token of each text. It is the largest, because open_clip's "argmax" pooling reads the text
-    there.
+    words: each known word in lower case with its token, 1 to end - 1; context_length: the number of tokens that a text
+    may have, with the end; end: the last token of each text. It is the largest token, because open_clip's "argmax"
+    pooling reads the text at the largest one.
     """
 
     def __init__(self, words: dict[str, int | None], *, context_length: int, end: int):
@@ -69,7 +71,7 @@ class WordTokenizer:
             )
         if len(tokens) >= self.context_length:
             raise UsageError(
-                f"text: expected at most {self.context_length - 1} telling words, got {len(tokens)}; shorten it"
+                f"text: expected at most {self.context_length - 1} words with a meaning, got {len(tokens)}; shorten it"
             )
         return tokens
 
@@ -100,7 +102,7 @@ class DemoEmbedder:
 
     def __init__(self, device: str = "auto"):
         config, weights = _read()
-        torch = import_torch()
+        torch = import_torch(_WHAT)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.config: dict[str, Any] = config
@@ -118,7 +120,7 @@ class DemoEmbedder:
 
     def texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Return unit embeddings of texts, (q, D) float32. Raises UsageError as `WordTokenizer` does."""
-        tokens = import_torch().from_numpy(self.tokenizer(texts))
+        tokens = import_torch(_WHAT).from_numpy(self.tokenizer(texts))
         return self._embed(self._model.encode_text, tokens)
 
     def preprocess(self, image: Image) -> NDArray[np.uint8]:
@@ -136,7 +138,7 @@ class DemoEmbedder:
         return self.encode([self.preprocess(image) for image in images])
 
     def _embed(self, tower: Any, batch: Any) -> NDArray[np.float32]:
-        torch = import_torch()
+        torch = import_torch(_WHAT)
         if len(batch) == 0:
             return np.zeros((0, self.D), np.float32)
         with self._lock, torch.inference_mode():
@@ -161,31 +163,22 @@ def preprocess(image: Image, size: int) -> NDArray[np.uint8]:
 
 def as_input(pixels: NDArray[np.uint8], config: dict[str, Any]) -> Any:
     """Convert pixels, (m, size, size, 3) uint8, to the tower's input, a (m, 3, size, size) float32 tensor."""
-    torch = import_torch()
+    torch = import_torch(_WHAT)
     mean, std = torch.tensor(config["mean"]) * 255, torch.tensor(config["std"]) * 255
     return ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
 
 
 def build_model(config: dict[str, Any]) -> Any:
     """Return an untrained open_clip CLIP with a given configuration."""
-    import_torch()
+    import_torch(_WHAT)
     try:
         from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
 
         declare_torchvision_ops()
         from open_clip.model import CLIP
     except ImportError as error:
-        raise missing_package("the demo model", "torch and open_clip", "clip", error=error) from error
+        raise missing_package(_WHAT, "torch and open_clip", "clip", error=error) from error
     return CLIP(**config["model"])
-
-
-def import_torch() -> Any:
-    """Import torch, or raise BackendUnavailableError naming the extra."""
-    try:
-        import torch
-    except ImportError as error:
-        raise missing_package("the demo model", "torch and open_clip", "clip", error=error) from error
-    return torch
 
 
 def _read() -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.protocol import BATCH_SIZE, Encoder
-from gpubranches.errors import DataError, UsageError
+from gpubranches.errors import DataError, GpuBranchesError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _NOUNS = Path(__file__).with_name("nouns.txt")
 _TEXTS_AT_ONCE = 512
+MOST_RATIO = 100
+"""The longest picture that a model is given, in lengths of its shorter side; of a longer one it gets the middle."""
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
 class ModelEmbedder:
@@ -70,7 +76,7 @@ class ModelEmbedder:
                 "#17, and mark what is right"
             )
         parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
-        rows = [self._unit(self._texts(part), len(part), "text") for part in parts]
+        rows = [self._unit(self._asked(self._texts, part, "texts"), len(part), "text") for part in parts]
         return np.concatenate(rows) if rows else np.zeros((0, self.D), np.float32)
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
@@ -78,8 +84,8 @@ class ModelEmbedder:
         return self.encode([self.preprocess(image) for image in images])
 
     def preprocess(self, image: Image) -> Any:
-        """Return the model's input for one picture."""
-        return self.encoder.preprocess(image)
+        """Return the model's input for one picture, of one that is longer than `MOST_RATIO` widths of its middle."""
+        return self._asked(self.encoder.preprocess, _middle(image), "the picture")
 
     def encode(self, prepared: list[Any]) -> NDArray[np.float32]:
         """Return unit embeddings, (m, D) float32, of preprocessed pictures.
@@ -88,7 +94,20 @@ class ModelEmbedder:
         """
         if not prepared:
             return np.zeros((0, self.D), np.float32)
-        return self._unit(self.encoder.images(prepared), len(prepared), "picture")
+        return self._unit(self._asked(self.encoder.images, prepared, "pictures"), len(prepared), "picture")
+
+    def _asked(self, call: Callable[[Given], Result], given: Given, what: str) -> Result:
+        """Return what a method of the encoder returns; the errors of its libraries become a DataError."""
+        try:
+            return call(given)
+        except GpuBranchesError:
+            raise
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{self.spec}: the model cannot embed {what} ({type(error).__name__}: {reason}); its files are "
+                "damaged, or do not belong together"
+            ) from error
 
     def _unit(self, rows: Any, count: int, what: str) -> NDArray[np.float32]:
         array = np.asarray(rows, np.float32)
@@ -98,8 +117,17 @@ class ModelEmbedder:
                 f"{self.spec}: expected {self.D} finite numbers for each of {count} {what}s, got {got}; the model's "
                 "files are damaged, or do not belong together"
             )
-        unit: NDArray[np.float32] = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
-        return unit
+        return unit(array)
+
+
+def _middle(image: Image) -> Image:
+    """Return a picture, or the middle of one with extreme sides: models first scale the shorter side to their input."""
+    most = MOST_RATIO * min(image.size)
+    if max(image.size) <= most:
+        return image
+    width, height = (min(side, most) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def nouns() -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.model_files import files_digest, loading, read_json
+from gpubranches.encoders.model_files import files_digest, loading, read_json, require_whole
 from gpubranches.errors import DataError, UsageError, missing_package
 
 if TYPE_CHECKING:
@@ -74,11 +74,25 @@ class Graph:
             raise DataError(f"{place}: expected `output` to be one of {', '.join(outputs)}, got {output!r}")
         self._session = session
         self._output = output or flat[0]
+        firsts = [each.shape[0] for each in self.inputs.values() if each.shape]
+        self._at_once = next((size for size in firsts if isinstance(size, int) and size > 0), None)
 
     def rows(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Convert inputs to the types of the graph, and return their embeddings, (m, dim) float32."""
+        """Convert inputs to the types of the graph, and return their embeddings, (m, dim) float32.
+
+        A graph of a fixed number of rows runs several times; the last rows are repeated to fill it.
+        """
         typed = {name: value.astype(_TYPES[self.inputs[name].type]) for name, value in inputs.items()}
-        rows: NDArray[np.float32] = self._session.run([self._output], typed)[0].astype(np.float32)
+        count = len(next(iter(typed.values())))
+        step = self._at_once or max(1, count)
+        filled = {
+            name: value[np.minimum(np.arange(-(-count // step) * step), count - 1)] for name, value in typed.items()
+        }
+        parts = [
+            self._session.run([self._output], {name: value[at : at + step] for name, value in filled.items()})[0]
+            for at in range(0, count, step)
+        ]
+        rows: NDArray[np.float32] = np.concatenate(parts)[:count].astype(np.float32)
         return rows
 
 
@@ -138,6 +152,7 @@ def open_model(name: str, *, device: str = "auto") -> OnnxEncoder:
     if not folder.is_dir():
         raise UsageError(f"embedder: expected onnx:FOLDER with a folder that exists, got {name!r}")
     config = _Config(folder / CONFIG)
+    require_whole(folder, _FILES)
     image = config.part("image", ("graph", "output", "size", "resize", "interpolation", "mean", "std"))
     text = config.part("text", ("graph", "output", "tokenizer", "length", "pad")) if "text" in config.data else None
     providers = _providers(onnxruntime, device)

@@ -23,6 +23,7 @@ from gpubranches.encoders.model_files import (
     no_network,
     read_json,
     require_transformers,
+    require_whole,
 )
 from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
@@ -90,9 +91,9 @@ class OpenClipEncoder:
         return self._device.rows(lambda batch: self._model.encode_text(batch["tokens"]), {"tokens": tokens})
 
     def _encode_images(self, batch: Any) -> Any:
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float().div(255)
+        pixels = batch["pixels"].permute(0, 3, 1, 2).float().div_(255)  # in place: a batch is a hundred megabytes
         mean, std = (tensor.to(pixels.device) for tensor in (self._mean, self._std))
-        return self._model.encode_image((pixels - mean) / std)
+        return self._model.encode_image(pixels.sub_(mean).div_(std))
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def open_model(name: str, *, device: str = "auto", identity: str = "") -> OpenCl
         if plan.local
         else "check the network and HF_HUB_OFFLINE"
     )
-    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network():
+    with loading(f"open_clip:{name}", advice), no_network() if plan.local else network(f"open_clip:{name}"):
         model, transform = plan.make()
         tokenizer = open_clip.get_tokenizer(plan.tokenizer)
     return OpenClipEncoder(plan, model, transform, tokenizer, chosen)
@@ -164,12 +165,12 @@ def _plan(open_clip: Any, name: str, identity: str) -> _Plan:
 
 
 def _of_tag(open_clip: Any, model: str, tag: str, *, as_before: bool) -> _Plan:
-    """Plan the model of a tag. as_before: with GELU whatever the tag says, for a catalog of an earlier version."""
+    """Plan the model of a tag. as_before: use GELU whatever the tag says, for a catalog of an earlier version."""
     named = _with_activation(open_clip, model, tag)
     if named != model and as_before:
         _log.warning(
             "%s/%s: the embeddings of this catalog were made with GELU, but the weights were trained with QuickGELU; "
-            "searches go on with GELU, and a new ingest of the pictures gives better embeddings",
+            "searches still use GELU, and a new ingest of the pictures gives better embeddings",
             model,
             tag,
         )
@@ -204,6 +205,7 @@ def _of_file(open_clip: Any, model: str, tag: str, file: Path, identity: str) ->
 
 def _of_folder(open_clip: Any, folder: Path) -> _Plan:
     config = _model_config(read_json(folder / CONFIG), folder / CONFIG)
+    require_whole(folder, _FILES)
     named = f"local-dir:{folder}"
     return _Plan(
         str(folder),
@@ -221,12 +223,15 @@ def _of_hub(open_clip: Any, name: str) -> _Plan:
         raise UsageError(f"embedder: expected open_clip:hf-hub:ORG/NAME, got open_clip:{name}")
     from open_clip.pretrained import download_pretrained_from_hf
 
-    with loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"), network():
+    with (
+        loading(f"open_clip:{name}", "check the name on the Hub, the network and HF_HUB_OFFLINE"),
+        network(f"open_clip:{name}"),
+    ):
         config = Path(download_pretrained_from_hf(repository, filename=CONFIG))
     described = read_json(config)
     model = _model_config(described, config)
     _require_tokenizer(name, model)
-    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network():
+    with loading(f"open_clip:{name}", "check the network and HF_HUB_OFFLINE"), network(f"open_clip:{name}"):
         weights = Path(download_pretrained_from_hf(repository))
     return _Plan(
         name,

@@ -177,14 +177,15 @@ class SignQuantizer:
     def planes(self, weights: NDArray[np.float32]) -> WeightPlanes:
         """Quantize the weights, (D,) float32, of a linear score over (x - mean) to 4 bits.
 
-        The step is the best, by squared error, of 32 clipping ranges.
+        Of 32 clipping ranges, the one with the least squared error gives the step.
         """
         self._fitted()
         check_array(weights, "weights", dtype=np.float32, shape=(len(self.mean_),), finite=True)
         rotated = self._wide_rotation() @ weights.astype(np.float64)
         largest = float(np.abs(rotated).max()) or 1.0
         steps = largest / 15 * np.linspace(0.25, 1.0, 32)
-        # In half steps the levels are whole numbers. In float32 and in place, because every query does this.
+        # In units of half a step the levels are whole numbers. The work is done in float32 and in place, because every
+        # query does it.
         halves = rotated.astype(np.float32) / (2 * steps[:, None]).astype(np.float32)
         levels = np.rint(halves + np.float32(7.5))
         np.clip(levels, 0, 15, out=levels)

@@ -47,7 +47,7 @@ def _open_one(spec: str, device: str, identity: str) -> Embedder:
 
 
 class _Named(Encoder, Protocol):
-    """An encoder that knows its name, the part of a spec after the colon, with absolute paths."""
+    """An encoder with the attribute `spec`: the part of its spec after the colon, with absolute paths."""
 
     @property
     def spec(self) -> str: ...
@@ -127,7 +127,7 @@ def _brought() -> dict[str, EntryPoint]:
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise UsageError(
-                f"embedder: expected one package that brings {point.name}:, got {other.value} and {point.value}; "
+                f"embedder: expected one package that provides {point.name}:, got {other.value} and {point.value}; "
                 "uninstall one of them"
             )
     return found

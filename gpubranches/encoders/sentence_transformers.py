@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.model_files import files_digest, loading, model_folder, no_network
+from gpubranches.encoders.model_files import files_digest, loading, model_folder, no_network, require_tokenizer
 from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.transformers import import_transformers, quiet
 from gpubranches.errors import UsageError, missing_package
@@ -105,4 +105,6 @@ def open_model(name: str, *, device: str = "auto") -> SentenceTransformersEncode
             f"sentence-transformers:{name}: expected a model that reads pictures, got one of "
             f"{', '.join(map(str, model.modalities))}"
         )
+    if model.supports("text"):
+        require_tokenizer(f"sentence-transformers:{name}", folder)
     return SentenceTransformersEncoder(spec, folder, model, chosen)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.encoders.protocol import BATCH_SIZE
-from gpubranches.errors import DeviceMemoryError, UsageError, missing_package
+from gpubranches.errors import DeviceMemoryError, UsageError, first_line, missing_package
 
 GPU_BATCH_SIZE = 256
 """Pictures that a GPU embeds together if its memory is large enough."""
@@ -47,7 +47,7 @@ class TorchDevice:
             return model.float().to(self.name).eval()
         except self.torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
-                f"{self.name}: the model does not fit the memory: {str(error).splitlines()[0]}; use a smaller one, or "
+                f"{self.name}: the model does not fit the memory: {first_line(error)}; use a smaller one, or "
                 "free the memory that other programs hold"
             ) from error
 
@@ -65,7 +65,7 @@ class TorchDevice:
                 parts.append(self._run(forward, {name: tensor[start:stop] for name, tensor in batch.items()}))
                 start = stop
             except self.torch.OutOfMemoryError as error:
-                too_large = str(error).splitlines()[0]
+                too_large = first_line(error)
             if too_large:  # only here, where the error no longer holds the tensors
                 self._shrink(stop - start, too_large)
         return np.concatenate(parts)
@@ -74,10 +74,13 @@ class TorchDevice:
         self.torch.cuda.empty_cache()
         if size == 1:
             raise DeviceMemoryError(
-                f"{self.name}: one picture or text does not fit the memory: {reason}; use a smaller model, or the CPU"
+                f"{self.name}: one picture or text does not fit into the memory: {reason}; use a smaller model, or "
+                "the CPU"
             )
         self._largest = size // 2
-        _log.info("%s: a batch of %d does not fit the memory; going on with %d", self.name, size, self._largest)
+        _log.info(
+            "%s: a batch of %d does not fit into the memory; the next batches have %d", self.name, size, self._largest
+        )
 
     def _run(self, forward: Callable[[Any], Any], batch: Mapping[str, Any]) -> NDArray[np.float32]:
         if self.on_gpu:
@@ -87,7 +90,7 @@ class TorchDevice:
             rows = self._autocast(forward, here)
             if self._half is self.torch.float16 and not bool(self.torch.isfinite(rows).all()):
                 self._half = self.torch.bfloat16 if self.torch.cuda.is_bf16_supported() else None
-                _log.info("%s: float16 overflows in this model; going on in %s", self.name, self._half or "float32")
+                _log.info("%s: float16 overflows in this model; it now uses %s", self.name, self._half or "float32")
                 rows = self._autocast(forward, here)
             result: NDArray[np.float32] = rows.cpu().numpy()
         return result

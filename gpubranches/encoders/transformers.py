@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.encoders.model_files import files_digest, loading, model_folder, no_network, read_json
+from gpubranches.encoders.model_files import (
+    files_digest,
+    loading,
+    model_folder,
+    no_network,
+    read_json,
+    require_tokenizer,
+)
 from gpubranches.encoders.torch_device import TorchDevice
 from gpubranches.encoders.torchvision_ops import declare_torchvision_ops
 from gpubranches.errors import DataError, UsageError, missing_package
@@ -75,7 +82,7 @@ class TransformersEncoder:
                 raise ValueError(f"the shape of its output is {rows.shape}")
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(
-                f"transformers:{self.spec}: expected a model that gives one vector a picture, such as SigLIP, CLIP or "
+                f"transformers:{self.spec}: expected a model with one vector per picture, such as SigLIP, CLIP or "
                 f"DINO, got {type(self._model).__name__}: {error}"
             ) from error
         return int(rows.shape[1])
@@ -125,6 +132,8 @@ def open_model(name: str, *, device: str = "auto") -> TransformersEncoder:
             folder, use_safetensors=True, dtype="float32", output_loading_info=True, **options
         )
         reads_texts = hasattr(model, "get_image_features") and hasattr(model, "get_text_features")
+        if reads_texts:
+            require_tokenizer(f"transformers:{name}", folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options) if reads_texts else None
     if missing := sorted(info["missing_keys"]):
         raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import open_npy
+from gpubranches.core.arrays import open_npy, unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.errors import CatalogFormatError, UnknownNameError, UsageError
@@ -35,8 +35,7 @@ class VocabularyEmbedder:
 
     def __init__(self, embeddings: NDArray[np.float32], names: list[str], spec: str = ""):
         """Store embeddings, (m, D), scaled to unit length, and their m names; the first of equal names counts."""
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        self._unit = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self._unit = unit(embeddings).astype(np.float32)
         self.names = names
         self.spec = spec
         self.text_mean: NDArray[np.float32] = self._unit.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -66,7 +65,7 @@ class VocabularyEmbedder:
                 f"{embeddings}: expected floats of shape (m, D), got {array.dtype} of {array.shape}"
             )
         if len(words) != len(array):
-            raise CatalogFormatError(f"{names}: expected {len(array)} names, one an embedding, got {len(words)}")
+            raise CatalogFormatError(f"{names}: expected {len(array)} names, one per embedding, got {len(words)}")
         if not np.isfinite(array).all():
             raise CatalogFormatError(f"{embeddings}: expected finite numbers, got NaN or infinity")
         spec = f"vocabulary:{Path(embeddings).resolve()},{Path(names).resolve()}"
@@ -98,7 +97,7 @@ class VocabularyEmbedder:
 
     def images(self, images: list[Image]) -> NDArray[np.float32]:
         """Raise UsageError, because there is no model."""
-        raise UsageError("an image needs a model, the vocabulary has texts only; pass --embedder open_clip:...")
+        raise UsageError("an image needs a model, but a vocabulary has only texts; pass --embedder open_clip:...")
 
     def preprocess(self, image: Image) -> Any:
         """Raise UsageError, because there is no model."""

@@ -33,9 +33,9 @@ def open_backend(
 
     "ray" divides the catalog among the nodes or cards of a Ray cluster, `cluster`; None: of this machine.
 
-    nn: the engine for nearest neighbours over codes: "kernel", the backend's own exact scan, "faiss", or "auto"
-    (kernel). On a card it also applies to embeddings, where "auto" chooses the engine that was measured to be faster.
-    report: called with (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
+    nn: the engine for nearest neighbours over codes: "kernel" (the backend's own exact scan), "faiss", or "auto" (also
+    the kernel). On a card it also applies to embeddings, where "auto" chooses the engine that was measured to be
+    faster. report: called with (stage, done, total) while the gpu backend uploads. Raises UsageError for another name,
     BackendUnavailableError when a package or device is missing, CatalogIndexError when kdtree has no index of the
     catalog's codes, and for "gpu" DeviceError when the card cannot be used, DeviceMemoryError when the codes do not
     fit; for "ray" ShardError, see `open_ray`.
@@ -70,7 +70,7 @@ def _fastest(catalog: Catalog, nn: str, report: Callable[[str, int, int], None] 
     try:
         backend = _gpu(catalog, nn, report)
     except DeviceError as error:
-        # A missing card or CuPy is no fault, so it is no warning.
+        # Many machines have no card or no CuPy, so there is no warning.
         level = logging.INFO if isinstance(error, BackendUnavailableError) else logging.WARNING
         _log.log(level, "backend auto: uses cpu, since %s", " ".join(str(error).split()))
         return open_backend("cpu", catalog, nn=nn)

@@ -1,10 +1,9 @@
-"""Nearest neighbours over codes by faiss, for `--nn faiss`. Its order of equal distances is its own."""
+"""Nearest neighbours over codes by faiss, for `--nn faiss`. It may order ties differently."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,12 @@ from gpubranches.catalog import TILE, Catalog
 from gpubranches.core.results import Neighbors
 from gpubranches.errors import BackendUnavailableError, DeviceError, DeviceMemoryError, missing_package
 
-Exact = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
-"""Called with queries, (q, d) uint8, and k: returns the ids of the exact nearest neighbours, (q, k)."""
 _ROWS_AT_ONCE = 1 << 18
-_PROBED = 64
-_TRAINED_A_LIST = 64
-_SAMPLED, _SAMPLED_K = 20, 10
 TEMPORARY_BYTES = 256 << 20
 
 
 class FaissIndex:
-    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes an item, exact distances."""
+    """A flat index in host memory, IndexScalarQuantizer with QT_8bit_direct: d bytes per item, exact distances."""
 
     most = 1 << 30
     """The largest k it answers."""
@@ -46,64 +40,41 @@ class FaissIndex:
 
 
 class GpuFaissIndex(FaissIndex):
-    """An index on the card: flat float16 if it fits, else IVF with an 8-bit scalar quantizer.
-
-    The recall is measured with some of the catalog's own codes when the index is built, and is a part of `source`.
-    float16 represents codes exactly; sums of squares are exact in float32 up to 258 dims.
-    """
+    """A flat index on the card: float16 represents codes exactly; sums of squares are exact in float32 to 258 dims."""
 
     most = 2048
 
-    def __init__(self, catalog: Catalog, free_bytes: int, exact: Exact):
+    def __init__(self, catalog: Catalog, free_bytes: int):
         """Build the index in free_bytes. Raises BackendUnavailableError without a GPU build, DeviceMemoryError."""
         faiss = gpu_faiss()
-        flat, lists = faiss_bytes(catalog)
-        if lists > free_bytes:
+        needed = faiss_bytes(catalog)
+        if needed > free_bytes:
             raise DeviceMemoryError(
-                f"expected {lists:,} bytes of free device memory for an index of faiss, got {free_bytes:,}; use "
+                f"expected {needed:,} bytes of free device memory for an index of faiss, got {free_bytes:,}; use "
                 "--nn kernel"
             )
         self.generation = catalog.generation
+        self.source = "faiss-gpu/codes flat float16"
         with faiss_errors():
             self._resources = faiss.StandardGpuResources()
             self._resources.setTempMemory(TEMPORARY_BYTES)
-            self._build(faiss, catalog, flat <= free_bytes, exact)
+            config = faiss.GpuIndexFlatConfig()
+            config.device, config.useFloat16 = 0, True
+            self._index = faiss.GpuIndexFlatL2(self._resources, catalog.d, config)
+            self._ids = _fill(self._index, catalog, _ROWS_AT_ONCE)
 
     def search(self, queries: NDArray[np.uint8], k: int) -> Neighbors:
         """Return the k nearest of queries, (q, d) uint8. Raises DeviceMemoryError, DeviceError."""
         with faiss_errors():
             return super().search(queries, k)
 
-    def _build(self, faiss: Any, catalog: Catalog, flat: bool, exact: Exact) -> None:
-        """Fill the flat index, or train and fill the other, and measure the recall."""
-        rng = np.random.default_rng(0)
-        if flat:
-            kind = "flat float16"
-            config = faiss.GpuIndexFlatConfig()
-            config.device, config.useFloat16 = 0, True
-            self._index = faiss.GpuIndexFlatL2(self._resources, catalog.d, config)
-        else:
-            n_lists = int(4 * sqrt(catalog.n))
-            kind = f"IVF{n_lists},SQ8, {_PROBED} lists probed"
-            config = faiss.GpuIndexIVFScalarQuantizerConfig()
-            config.device = 0
-            self._index = faiss.GpuIndexIVFScalarQuantizer(
-                self._resources, catalog.d, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2, True, config
-            )
-            self._index.train(catalog.codes(catalog.sample_ids(_TRAINED_A_LIST * n_lists, rng)).astype(np.float32))
-            self._index.nprobe = _PROBED
-        self._ids = _fill(self._index, catalog, _ROWS_AT_ONCE)
-        self.source = f"faiss-gpu/codes {kind}"
-        queries = catalog.codes(catalog.sample_ids(_SAMPLED, rng))
-        k = min(_SAMPLED_K, catalog.n)
-        found, true = self.search(queries, k).ids, exact(queries, k)
-        recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found.tolist(), true.tolist(), strict=True)])
-        self.source += f", recall@{k} {recall:.2f}"
 
+def faiss_bytes(catalog: Catalog) -> int:
+    """Return the device bytes that filling a flat float16 index of the codes takes.
 
-def faiss_bytes(catalog: Catalog) -> tuple[int, int]:
-    """Return the device bytes of a flat float16 index of the codes, and of an IVF index with 8 bits per dim."""
-    return 2 * catalog.d * catalog.n + TEMPORARY_BYTES, (catalog.d + 8) * catalog.n + TEMPORARY_BYTES
+    faiss keeps a float32 norm beside each row, and copies both to a larger index with each block of rows.
+    """
+    return 2 * (2 * catalog.d + 4) * catalog.n + TEMPORARY_BYTES
 
 
 @contextmanager

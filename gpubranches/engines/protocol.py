@@ -20,8 +20,9 @@ Tier = Literal["codes", "bits", "embeddings"]
 class Backend(Protocol):
     """Answers queries over the whole catalog. Deleted rows and rows outside `where` are never returned or counted.
 
-    `where` is a bitmap over row positions, from `Catalog.where`. A tier that the catalog lacks raises UsageError. The
-    next call sees commits to the catalog object. A backend is a context manager and may be used by several threads.
+    `where` is a bitmap over row positions, from `Catalog.where`. A tier that the catalog does not have raises
+    UsageError. A call sees all earlier commits of the catalog object. A backend is a context manager and may be used by
+    several threads.
     """
 
     @property

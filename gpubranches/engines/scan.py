@@ -240,6 +240,7 @@ class ScanBackend(ABC, Generic[Rows]):
         if self.nn == "faiss" and where is None and self.catalog.deleted is None:
             with self._lock:
                 if self._index is None or self._index.generation != self.catalog.generation:
+                    self._index = None  # its memory is freed before the next one is built
                     self._index = self._build_index()
                 index = self._index
             if k <= index.most:
@@ -294,7 +295,7 @@ class ScanBackend(ABC, Generic[Rows]):
         self._signs()
         if tier == "embeddings" and not self.catalog.has_embeddings:
             raise UsageError(
-                "embeddings: the catalog has codes and bits only, and no head that decodes; ingest the embeddings"
+                "embeddings: the catalog has only codes and bits, and no head that decodes; ingest the embeddings"
             )
         return self.catalog.D
 

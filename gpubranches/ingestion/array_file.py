@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.catalog.pictures.formats import ending_of
 from gpubranches.catalog.row_source import Kind
 from gpubranches.core.arrays import open_npy
 from gpubranches.errors import CatalogFormatError
@@ -24,20 +25,21 @@ class ArrayFile:
     """A file with one array of rows: .npy (uint8 codes, or embeddings), .u8bin (codes) or .fbin (embeddings).
 
     Embeddings of float64 and of bfloat16, which NumPy saves as two-byte values without a type, are converted to
-    float32.
+    float32. The order of bytes and of rows and columns does not matter.
     """
 
     moves: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, path: Path, array: NDArray[Any]):
-        if array.ndim != 2:
+        if array.ndim != 2 or not array.shape[1]:
             raise CatalogFormatError(f"{path}: expected an array of shape (n, dims), got {array.shape}")
-        if array.dtype not in (np.uint8, np.float16, np.float32, np.float64, _BFLOAT16):
+        dtype = array.dtype.newbyteorder("=")
+        if dtype not in (np.uint8, np.float16, np.float32, np.float64, _BFLOAT16):
             raise CatalogFormatError(
                 f"{path}: expected uint8 codes, or embeddings of float16, bfloat16, float32 or float64, got "
                 f"{array.dtype}; convert it first"
             )
-        converted = "float64" if array.dtype == np.float64 else "bfloat16" if array.dtype == _BFLOAT16 else ""
+        converted = "float64" if dtype == np.float64 else "bfloat16" if dtype == _BFLOAT16 else ""
         self.notes = (f"{path}: embeddings of {converted} are converted to float32",) if converted else ()
         self.path = path
         self.kind: Kind = "codes" if array.dtype == np.uint8 else "embeddings"
@@ -50,9 +52,10 @@ class ArrayFile:
         """Map a file. Raises CatalogFormatError if its content does not match its ending."""
         if not path.is_file():
             raise CatalogFormatError(f"{path}: expected a file, got something else")
-        if path.suffix == ".npy":
+        ending = ending_of(path.name)
+        if ending == ".npy":
             return cls(path, open_npy(path))
-        dtype = np.dtype(np.uint8 if path.suffix == ".u8bin" else np.float32)
+        dtype = np.dtype(np.uint8 if ending == ".u8bin" else np.float32)
         try:
             header = np.fromfile(path, np.uint32, 2)
             size = path.stat().st_size
@@ -72,12 +75,13 @@ class ArrayFile:
         taken = np.asarray(self._array[rows])
         if taken.dtype == _BFLOAT16:  # the upper half of a float32
             return (taken.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return taken.astype(np.float32) if taken.dtype == np.float64 else taken
+        dtype = taken.dtype.newbyteorder("=")
+        return taken.astype(np.float32 if dtype == np.float64 else dtype, copy=False)
 
     def items(self, start: int, stop: int) -> pa.Table | None:
-        """Return None: an array has no metadata."""
+        """Return None, because an array has no metadata."""
         return None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
+        """Return None, because an array stores no reasons. Invalid rows are recognised by their values."""
         return None

@@ -47,7 +47,7 @@ class IngestReport:
     n: live items; errors: inputs of the catalog that could not be read, of this and earlier runs; seconds: wall-clock
     time; added: number of new items; notes: what was skipped, renamed or not found, one sentence each. decoded_per_s,
     embedded_per_s: pictures per second that were read and decoded, and that the model embedded. Each rate counts only
-    the time at work, and is 0 if there were no pictures.
+    the time in which the work was done, and is 0 if there were no pictures.
     """
 
     n: int
@@ -92,9 +92,8 @@ def build_catalog(
     inputs: files and folders of the kinds of docs/inputs.md; several become one catalog with a column `input`. Ids are
     positions in the input; a row that cannot be read uses up its id and is recorded. Embeddings are scaled to unit
     length. named: fields of `IngestOptions`, which replace those of `options`. progress: called with (stage, done,
-    total). Peak anonymous memory: about 150 bytes a row of two segments (2^20 rows each), plus 330 kB x D for each
-    core, 2 GiB at most, plus, for n up to 100,000, 14 x D bytes a row of the sample, plus about 1 kB a picture; it
-    does not grow with n beyond that.
+    total). Peak anonymous memory is the sum of about 150 bytes per row of two segments (2^20 rows each), 330 kB x D for
+    each core (2 GiB at most), 14 x D bytes per row of the sample (100,000 rows at most), and about 1 kB per picture.
 
     If the catalog exists, only pictures of the same input that could not be read, and have been repaired, are added.
     Raises UsageError if the catalog was made of another input or with other options, or if its input has changed.
@@ -110,7 +109,7 @@ def build_catalog(
     opened = opened if model is None else embedder_of(model, scanned, opened)
     require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
-    run = IngestRun(folder / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(folder / "staging", opened, options.batch_size, progress)
     require_codec(run, scanned, options, model)
     base = 0
     if options.shard is not None:
@@ -122,15 +121,25 @@ def build_catalog(
             catalog, before = _fitted(folder, history, scanned, run, opened, options), 0
         elif history is not None and is_begun(history):
             catalog, before = history.catalog, history.catalog.n
-            plan, record = plan_ingest(history, scanned, made_with, stopped)
-            if options.shard is not None and record is None:  # other ids than these belong to other shards
-                notes += [note for note in [_left_to_merged(plan)] if note]
-                plan = []
-            _ingest_plan(catalog, history, plan, record, run)
+            notes += _ingest_again(history, scanned, made_with, stopped, run)
         else:
             catalog, before = _ingest_all(folder, scanned, base, run, opened, options, model, made_with), 0
         run.remove_staged(scanned)
     return _finish(run, catalog, options.strict, began, before, notes)
+
+
+def _ingest_again(
+    history: IngestHistory, scanned: Sequence[Input], made_with: dict[str, Any], stopped: bool, run: IngestRun
+) -> list[str]:
+    """Resume a stopped ingest, or add the files of a complete one that can be read now; return messages.
+
+    Nothing is added to a complete shard, because the next ids belong to other shards.
+    """
+    plan, record = plan_ingest(history, scanned, made_with, stopped)
+    if "shard" in made_with and record is None:
+        return _left_to_merged(plan)
+    _ingest_plan(history.catalog, history, plan, record, run)
+    return []
 
 
 def _ingest_all(
@@ -144,6 +153,8 @@ def _ingest_all(
     made_with: dict[str, Any],
 ) -> Catalog:
     """Make a catalog, ingest all inputs into it, and return it. base: the first id."""
+    if embedder is not None:
+        _ = embedder.text_mean  # a model whose texts fail is refused before its pictures are embedded
     source, planned = run.open(_whole_plan(scanned), {})
     record = input_record(scanned, 0, base, source.n, [])
     origin = {"made_with": made_with, **places_of_pictures(scanned, source, {}), "inputs": [record]}
@@ -179,7 +190,7 @@ def append(
     opened = embedder_of(catalog, scanned, options.embedder)
     require_embeddable(scanned, opened)
     notes = [note for each in scanned for note in each.notes]
-    run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress or (lambda stage, done, total: None))
+    run = IngestRun(catalog.path / "staging", opened, options.batch_size, progress)
     with exclusive_run(catalog.path) as stopped:
         catalog.refresh()
         before, history = catalog.n, IngestHistory(catalog)
@@ -202,9 +213,7 @@ def _ingest_plan(
     if not plan:
         return
     if catalog.D and catalog.head_path is None:
-        raise UsageError(
-            f"append: {catalog.path} has no head, which makes codes of embeddings; make new codes by encode --head"
-        )
+        raise UsageError(f"append: {catalog.path} has no head to make codes with; give it one by encode --head")
     expected = ("embeddings", catalog.D) if catalog.D else ("codes", catalog.d)
     for each, _ in plan:
         kind, dim = run.shape_of(each)
@@ -241,11 +250,11 @@ def _whole_plan(scanned: Sequence[Input]) -> list[tuple[Input, list[PlannedPiece
     return [(each, [(piece, piece.start) for piece in each.pieces]) for each in scanned]
 
 
-def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> str:
-    """Return a message about pictures of a shard that could not be read before and can be now, or ""."""
+def _left_to_merged(plan: Sequence[tuple[Input, list[PlannedPiece]]]) -> list[str]:
+    """Return a message if pictures of a shard could not be read before and can be now."""
     count = sum(len(planned) for _, planned in plan)
     what = "1 picture that" if count == 1 else f"{count:,} pictures that"
-    return f"{what} could not be read can be now; ingest into the merged catalog to add" if count else ""
+    return [f"{what} could not be read can be now; ingest into the merged catalog to add"] if count else []
 
 
 def _created(

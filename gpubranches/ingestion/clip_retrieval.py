@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, renamed_columns, repeated_column
 from gpubranches.catalog.row_source import Kind
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, first_line
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.picture_roots import find_root, named_paths
 
@@ -96,7 +96,7 @@ class ClipRetrieval:
         return unify_tables(tables) if tables else None
 
     def reasons(self, start: int, stop: int) -> Sequence[str | None] | None:
-        """Return None: an array records no reasons. Invalid rows are recognised by their values."""
+        """Return None, because an array stores no reasons. Invalid rows are recognised by their values."""
         return None
 
     def _renamed(self, table: pa.Table) -> pa.Table:
@@ -118,7 +118,7 @@ class ClipRetrieval:
                 found = pq.read_metadata(file)
             schema = found.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
-            raise CatalogFormatError(f"{table}: expected a Parquet file: {_reason(error)}") from error
+            raise CatalogFormatError(f"{table}: expected a Parquet file: {first_line(error)}") from error
         if found.num_rows != part.n:
             raise CatalogFormatError(f"{table}: expected {part.n} rows as in {part.path}, got {found.num_rows}")
         if (name := repeated_column(schema)) is not None:
@@ -137,6 +137,9 @@ class ClipRetrieval:
             )
         if left:
             notes.append(f"{self.folder}: {len(left):,} files of metadata have no embeddings: {_some(left)}")
+        others = sorted(path.name for path in (self.folder / "metadata").glob("*") if path.suffix != ".parquet")
+        if others:
+            notes.append(f"{self.folder}: metadata are read from .parquet alone, skipped are {_some(others)}")
         return notes
 
 
@@ -155,12 +158,8 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         return read_parquet(path, columns)
     except (OSError, pa.ArrowException) as error:
         raise CatalogFormatError(
-            f"{path}: the file is damaged ({_reason(error)}); restore it from a copy or make it again"
+            f"{path}: the file is damaged ({first_line(error)}); restore it from a copy or make it again"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _beside(arrays: Sequence[Path], folder: Path) -> list[Path | None]:

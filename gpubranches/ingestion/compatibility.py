@@ -25,7 +25,7 @@ def codec_catalog(path: Path) -> Catalog:
     """Open the catalog of `codec_from`. Raises UsageError if it has no head."""
     catalog = Catalog.open(path)
     if catalog.codec is None:
-        raise UsageError(f"--codec-from: expected a catalog with a head, {path} has codes alone")
+        raise UsageError(f"--codec-from: expected a catalog with a head, but {path} has only codes")
     return catalog
 
 
@@ -35,7 +35,7 @@ def require_codec(run: IngestRun, scanned: Sequence[Input], options: IngestOptio
     if any(kind == "codes" for kind, _ in shapes):
         if model is not None or options.fit_only:
             option = "--fit-only" if options.fit_only else "--codec-from"
-            raise UsageError(f"{option}: expected embeddings or pictures, got codes, which are taken as they are")
+            raise UsageError(f"{option}: expected embeddings or pictures, got codes, which are stored unchanged")
         return
     if options.shard is not None and model is None:
         raise UsageError(
@@ -48,7 +48,7 @@ def require_codec(run: IngestRun, scanned: Sequence[Input], options: IngestOptio
 
 
 def made_with_of(embedder: Embedder | None, options: IngestOptions, model: Catalog | None) -> dict[str, Any]:
-    """Return the options that distinguish catalogs of the same input; content represents files and catalogs.
+    """Return the options that distinguish catalogs of the same input, with digests in place of files and catalogs.
 
     Raises UsageError for options that do not fit together.
     """
@@ -95,8 +95,8 @@ def require_no_shard(catalog: Catalog, command: str) -> None:
     """Raise UsageError if a catalog is a shard, because the next ids belong to another shard."""
     if shard := catalog.source.get("made_with", {}).get("shard"):
         raise UsageError(
-            f"{command}: {catalog.path} is shard {shard}, and the ids after its own belong to others; use the catalog "
-            "that merge makes of all shards"
+            f"{command}: {catalog.path} is shard {shard}, and the ids after its own belong to other shards; use the "
+            "catalog that merge makes of all shards"
         )
 
 
@@ -121,10 +121,10 @@ def embedder_of(
 
 def require_embeddable(scanned: Sequence[Input], embedder: Embedder | None) -> None:
     """Raise UsageError for pictures without an embedder, and for inputs without rows and pictures."""
+    require_rows(scanned)
     for each in scanned:
         if each.pictures is not None and embedder is None:
             raise UsageError(f"{escaped_path(each.path)}: pictures need a model; pass --embedder open_clip:MODEL/TAG")
-    require_rows(scanned)
 
 
 def require_rows(scanned: Sequence[Input]) -> None:

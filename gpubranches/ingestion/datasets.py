@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpubranches.catalog.pictures.formats import ending_of
 from gpubranches.core import stores
 from gpubranches.errors import CatalogFormatError, CatalogNotFoundError
 from gpubranches.ingestion.array_file import ArrayFile
@@ -32,7 +33,7 @@ def open_dataset(path: Path, pictures: str | Path | None = None) -> ArrayFile | 
         raise CatalogNotFoundError(f"{path}: expected a file or folder to ingest, found none")
     if not path.is_file():
         raise CatalogFormatError(f"{path}: expected a folder or a file, got a pipe, a socket or a device")
-    if path.suffix not in ARRAYS:
+    if ending_of(path.name) not in ARRAYS:
         raise CatalogFormatError(
             f"{path}: expected a folder, .npy, .u8bin or .fbin, got {path.suffix or 'no ending'!r}"
         )
@@ -42,7 +43,7 @@ def open_dataset(path: Path, pictures: str | Path | None = None) -> ArrayFile | 
 def _array(given: InputFiles) -> Input:
     [(name, path)] = given.files
     if stores.is_url(path):
-        with stores.on_disk(path) as copied:  # the map keeps the copy until the source is dropped
+        with stores.on_disk(path) as copied:  # the memory map keeps the copy until the source is dropped
             source = ArrayFile.open(copied)
             notes = tuple(note.replace(str(copied), path) for note in source.notes)
     else:
@@ -60,7 +61,8 @@ def _partitions(source: ClipRetrieval) -> Iterable[Piece]:
     first = 0
     for part, table in source.partitions():
         files = [FileState.at(os.path.realpath(path)) for path in (part.path, table) if path is not None]
-        yield Piece(part.path.name, tuple(files), first, part.n)
+        if part.n:
+            yield Piece(part.path.name, tuple(files), first, part.n)
         first += part.n
 
 

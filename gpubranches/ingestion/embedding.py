@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.threads import cores
 from gpubranches.encoders import Embedder
 
 _BATCHES_AHEAD = 3
@@ -38,26 +38,26 @@ Result = TypeVar("Result", bound=Decoded)
 
 @dataclass
 class EmbeddingRates:
-    """How fast pictures were read and decoded, and how fast the model was; each rate counts only the time at work.
+    """The rates at which pictures were decoded and embedded; a rate counts only the time in which the work was done.
 
-    decoded, embedded: pictures; decode_s: seconds at work, of all `decoders` threads together, by default one for
-    each core; embed_s: seconds in which the model was at work.
+    decoded, embedded: numbers of pictures; decode_s: seconds in which the threads decoded, summed over all `decoders`
+    threads, by default one for each core; embed_s: seconds in which the model was running.
     """
 
     decoded: int = 0
     embedded: int = 0
     decode_s: float = 0.0
     embed_s: float = 0.0
-    decoders: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    decoders: int = field(default_factory=cores)
 
     @property
     def decoded_per_s(self) -> float:
-        """Pictures a second that all decoders together manage; 0 before the first."""
+        """Pictures per second of all decoders together; 0 before the first."""
         return self.decoded * self.decoders / self.decode_s if self.decode_s else 0.0
 
     @property
     def embedded_per_s(self) -> float:
-        """Pictures a second that the model manages; 0 before the first."""
+        """Pictures per second of the model; 0 before the first."""
         return self.embedded / self.embed_s if self.embed_s else 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ _NAMES = ("embedding", "embeddings", "image_embedding", "clip_embedding", "emb",
 """Names of columns of embeddings; the first that a table has is used."""
 _FEWEST_DIMS = 8
 """Shorter lists, such as bounding boxes, are not embeddings."""
-_SAMPLED = 1000
+_SAMPLED = 64
+"""Lists of a column that are measured."""
 
 
 class EmbeddingTables:
@@ -114,6 +116,8 @@ def _rows(values: pa.Array, dim: int) -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
     lengths = np.asarray(pc.fill_null(pc.list_value_length(values), -1))
     good = lengths == dim
     kept = values.filter(pa.array(good))
@@ -132,7 +136,7 @@ def embedding_column(table: TableFile) -> str | None:
     known = [name for name in _NAMES if name in (each.lower() for each in names)]
     if known:
         return next(name for name in names if name.lower() == known[0])
-    wide = [name for name in names if _dims(table, name) >= _FEWEST_DIMS]
+    wide = [name for name in names if _dims(table, name, among=1.0) >= _FEWEST_DIMS]
     if len(wide) > 1:
         raise CatalogFormatError(
             f"{escaped_path(table.path)}: expected one column of embeddings, got {', '.join(wide)}; name the right one "
@@ -145,7 +149,10 @@ def _number_type(kind: pa.DataType) -> np.dtype[Any] | None:
     """Return the type of the floats in a type of lists, or None for other types."""
     import pyarrow as pa
 
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    if isinstance(kind, pa.FixedShapeTensorType):
+        kind = kind.storage_type if len(kind.shape) == 1 else kind.value_type
+    views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or views):
         return None
     return np.dtype(kind.value_type.to_pandas_dtype()) if pa.types.is_floating(kind.value_type) else None
 
@@ -154,14 +161,22 @@ def _dtype(table: TableFile, column: str) -> np.dtype[Any] | None:
     return _number_type(table.schema.field(column).type)
 
 
-def _dims(table: TableFile, column: str) -> int:
-    """Return the length of the lists of a column: from its type, else from its first rows if they agree."""
+def _dims(table: TableFile, column: str, among: float = 0.5) -> int:
+    """Return the length of the lists of a column: from its type, else that of most of its first lists, or 0.
+
+    among: the share of these lists that must have this length; empty lists do not count.
+    """
     kind = table.schema.field(column).type
+    kind = getattr(kind, "storage_type", kind)
     if hasattr(kind, "list_size"):
         return int(kind.list_size)
-    batch = next(iter(table.batches([column], 0, _SAMPLED)), None)
-    lengths = {len(value) for value in ([] if batch is None else batch.column(0)) if value.is_valid}
-    return min(lengths) if len(lengths) == 1 else 0
+    lengths: Counter[int] = Counter()
+    for batch in table.batches([column], 0, table.rows):
+        lengths.update(len(value) for value in batch.column(0) if value.is_valid and len(value))
+        if lengths.total() >= _SAMPLED:
+            break
+    dims, count = lengths.most_common(1)[0] if lengths else (0, 0)
+    return dims if count >= among * lengths.total() else 0
 
 
 def _dim(tables: Sequence[TableFile], columns: Sequence[str]) -> int:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gpubranches.catalog import Catalog
 from gpubranches.catalog.codec import FIT_ROWS, Codec
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -54,7 +52,8 @@ def encode(
     began = time.perf_counter()
     catalog = Catalog.open(directory)
     with catalog.writing():
-        codec = _chosen(catalog, head, quantizer, d).fit(_sample(catalog))
+        sample = catalog.ids[evenly_spaced(catalog.n, FIT_ROWS)]
+        codec = _chosen(catalog, head, quantizer, d).fit(catalog.embeddings(sample))
         space = replace(catalog.space, head=codec.head.identity, quantizer=codec.scalar.identity)
         changed = (space.head, space.quantizer, codec.head.d) != catalog.coding
         if changed:
@@ -78,19 +77,6 @@ def _chosen(catalog: Catalog, head: str | None, quantizer: str | None, d: int) -
         raise UsageError(f"encode: expected a catalog of at least one item, {catalog.path} is empty; append some first")
     if head is None:
         if catalog.head_path is None:
-            raise UsageError(f"head: {catalog.path} has none of its own; choose rca, pca, none or a head's file")
+            raise UsageError(f"head: {catalog.path} has no head; choose rca, pca, none or a head's file")
         head = str(catalog.head_path)
     return Codec.choose(head, D=catalog.D, rows=catalog.n, d=d, quantizer=quantizer, embedder=catalog.space.embedder)
-
-
-def _sample(catalog: Catalog) -> NDArray[np.float32]:
-    """Return the embeddings of up to FIT_ROWS live items, evenly spaced in the order of ids, (m, D) float32."""
-    wanted = np.unique(np.linspace(0, catalog.n - 1, min(catalog.n, FIT_ROWS)).round().astype(np.int64))
-    chosen, before = [], 0
-    for segment in catalog.segments:
-        ids = np.sort(segment.ids)
-        ids = ids[catalog.alive(ids)]
-        own = wanted[(wanted >= before) & (wanted < before + len(ids))]
-        chosen.append(ids[own - before])
-        before += len(ids)
-    return catalog.embeddings(np.concatenate(chosen))

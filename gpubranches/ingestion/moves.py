@@ -1,4 +1,4 @@
-"""The moves of single files that a catalog records, always in the shortest form."""
+"""The moves of single files that a catalog records, with as few entries as possible."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def with_moves(history: IngestHistory, moved: Moves) -> list[Any]:
     """Return `source["moved"]` of a catalog with further moves of files.
 
     Moves of whole folders stay. All moves of single files become one entry; ids are divided among several entries only
-    where files of equal paths moved to different ones. So the size follows from the number of files that are not where
-    they were ingested, and not from the number of moves.
+    where files of equal paths moved to different ones. So the size depends on how many files are not where they were
+    ingested, and not on how often they moved.
     """
     catalog = history.catalog
     source = catalog.source
     before = source.get("moved", [])
-    if any(not record["listing"] for record in source["inputs"]):  # of these files only the old entries know the moves
+    if any(not record["listing"] for record in source["inputs"]):  # only the old entries have the moves of these files
         paths = {old: new for (_, old), new in moved.items()}
         return [*before, {"below": catalog.next_id, "paths": _by_folder(paths)}]
     folders = {"moved": [step for step in before if not isinstance(step, dict)]}
@@ -55,7 +55,7 @@ def _entries(files: Iterable[tuple[int, str, str]], below: int) -> list[dict[str
 def _by_folder(paths: Mapping[str, str]) -> dict[str, str]:
     """Return moves of files with one entry for the files of a folder that kept their names and are in another one.
 
-    A file that is elsewhere than most files of its folder has its own entry.
+    A file has its own entry if it is in another place than most files of its folder.
     """
     targets: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for old, new in paths.items():

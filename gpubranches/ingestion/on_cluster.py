@@ -23,12 +23,12 @@ from gpubranches.ingestion.protocol import Progress
 
 _WHAT = "ingest --cluster"
 _RETRIES = 10
-"""How often a task is begun again after its process or node has died."""
+"""How often a task is restarted after its process or node has died."""
 _POLL_S = 0.5
 _REPORT_S = 0.2
 _RUN = "run.json"
 FITTED = "fitted"
-"""The folder of the codec that all shards take, among those of the shards."""
+"""The folder of the catalog whose codec all shards use; it is beside those of the shards."""
 
 _Call = tuple[list[str], str, dict[str, Any]]
 """The inputs, the folder and the options of a task."""
@@ -56,8 +56,8 @@ def ingest_on_cluster(
     and a folder for each shard, which `merge` joins. All nodes need the inputs and `out` under the same paths. address:
     HOST:PORT of a cluster with this machine as a node. shards: their number; by default that of the run that is
     resumed, else one for each node, or card. gpus: number of cards to use, or "all"; each task has one card, or a node.
-    A task whose process dies is begun again and resumes its shard. Raises ShardError if the cluster does not answer,
-    runs another version, or a node lacks the files, else the errors of `build_catalog`; what is done is kept.
+    A task whose process dies is restarted and resumes its shard. Raises ShardError if the cluster does not answer, runs
+    another version, or a node lacks the files, else the errors of `build_catalog`; finished work is kept.
     """
     from gpubranches.engines.sharded.ray_cluster import Cluster, connected, import_ray, room
 
@@ -73,12 +73,7 @@ def ingest_on_cluster(
         of = _begun(folder, paths, options, shards, min(count, rows))
         tasks = _Tasks(ray, resources, progress or (lambda stage, done, total: None))
         if not has_codes and options.codec_from is None:
-            fitted = folder / FITTED
-            if not (fitted / "manifest.json").exists():
-                tasks.run({"the head": _call(paths, fitted, replace(options, fit_only=True))})
-            options = replace(
-                options, codec_from=fitted, head=None, d=DIMS, quantizer=None, keep_embeddings=True
-            )  # the fitted catalog has them
+            options = _fitted(tasks, paths, folder / FITTED, options)
         parts = {f"{number}/{of}": shard_folder(folder, number, of) for number in range(1, of + 1)}
         reports = tasks.run(
             {f"shard {shard}": _call(paths, part, replace(options, shard=shard)) for shard, part in parts.items()}
@@ -87,7 +82,7 @@ def ingest_on_cluster(
     for part in parts.values():
         if not (part / "manifest.json").exists():
             raise ShardError(
-                f"{_WHAT}: expected {part} here too, its node wrote it elsewhere; choose a folder that all nodes share"
+                f"{_WHAT}: expected {part} here, too, its node wrote it elsewhere; choose a folder that all nodes share"
             )
     return _joined(reports, time.perf_counter() - began)
 
@@ -129,6 +124,13 @@ def _begun(folder: Path, paths: list[str], options: IngestOptions, shards: int |
             f"{folder}: expected the {' and '.join(other)} of the run that is there; choose another folder"
         )
     return of
+
+
+def _fitted(tasks: _Tasks, paths: list[str], fitted: Path, options: IngestOptions) -> IngestOptions:
+    """Fit the codec in a folder, unless an earlier run did; return the options of shards that take it from there."""
+    if not (fitted / "manifest.json").exists():
+        tasks.run({"the head": _call(paths, fitted, replace(options, fit_only=True))})
+    return replace(options, codec_from=fitted, head=None, d=DIMS, quantizer=None, keep_embeddings=True)
 
 
 def _place(path: str | Path) -> str:
@@ -178,7 +180,7 @@ class _Tasks:
         try:
             while pending:
                 _, pending = self._ray.wait(pending, num_returns=len(pending), timeout=_POLL_S)
-                with suppress(self._ray.exceptions.RayError):  # the counts of a board that died come again
+                with suppress(self._ray.exceptions.RayError):  # if a board dies, later reports bring the counts again
                     for stage, (done, total) in self._ray.get(self._board.totals.remote()).items():
                         self._progress(stage, done, total)
         except BaseException:
@@ -196,13 +198,12 @@ class _Tasks:
             if isinstance(error.cause, GpuBranchesError):
                 raise error.cause from None
             raise ShardError(
-                f"{name}: expected it to be made, got {last_line(error.cause or error)}; install the same gpubranches "
-                "on all nodes"
+                f"{name}: expected the node to make it, got {last_line(error.cause or error)}; install the same "
+                "version of gpubranches on all nodes"
             ) from error
         except self._ray.exceptions.RayError as error:
             raise ShardError(
-                f"{name}: expected it to be made, its process died {_RETRIES + 1} times: {last_line(error)}; the same "
-                "command resumes it"
+                f"{name}: its process died {_RETRIES + 1} times: {last_line(error)}; the same command resumes it"
             ) from error
         return report
 

@@ -112,11 +112,11 @@ class IngestOptions:
     def _require_fitting(self) -> None:
         """Raise UsageError for options that exclude each other."""
         if self.codec_from is not None and (other := self._decided("head", "d", "quantizer", "keep_embeddings")):
-            raise UsageError(f"--codec-from: expected it without {other}, which that catalog has decided; leave it out")
-        if self.fit_only and (other := self._decided("codec_from", "shard")):
             raise UsageError(
-                f"--fit-only: expected it without {other}, which takes what it makes; leave one of them out"
+                f"--codec-from: expected it without {other}, because that catalog decides it; leave it out"
             )
+        if self.fit_only and (other := self._decided("codec_from", "shard")):
+            raise UsageError(f"--fit-only: expected it without {other}, which uses its result; leave one of them out")
 
     def require_of_append(self) -> None:
         """Raise UsageError for an option that the catalog has fixed: an append uses the catalog's own."""

@@ -13,6 +13,7 @@ import numpy as np
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.image_files import image_file
 from gpubranches.core import stores
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import UsageError
 
@@ -48,10 +49,10 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
     """Return the folder of the pictures that files of metadata name.
 
     input: the input with the metadata, for messages; own: its folder, absolute; pictures: the folder that the user
-    names. An address, as `pictures` or `own`, is not looked into. By default the pictures are searched for in three
-    places, and the place with most of them is used: relative to `own`, relative to the working directory, or at their
-    absolute paths. The last two places are tried only if all names are of that kind, so that a few names cannot make a
-    folder readable. Raises UsageError if `pictures` is no folder.
+    names. If `pictures` or `own` is an address, the program does not check that the pictures are there. By default the
+    pictures are searched for in three places, and the place with most of them is used: relative to `own`, relative to
+    the working directory, or at their absolute paths. The last two places are tried only if all names are of that kind,
+    so that a few names cannot make a folder readable. Raises UsageError if `pictures` is no folder.
     """
     pictures = None if pictures is None else stores.without_file_scheme(pictures)
     named = own if pictures is None else str(pictures)
@@ -88,7 +89,7 @@ def find_root(input: str, own: str, tables: Sequence[Names], pictures: str | Pat
 
 def _sample(tables: Sequence[Names]) -> list[str]:
     """Return names of pictures: equally many from the beginning of each file."""
-    chosen = [tables[at] for at in np.unique(np.linspace(0, len(tables) - 1, 20).round().astype(int))]
+    chosen = [tables[at] for at in evenly_spaced(len(tables), 20)]
     share = -(-_SAMPLED // len(chosen))
     return [name for table in chosen for name in table()[:share]]
 

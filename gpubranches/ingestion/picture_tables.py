@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH
 from gpubranches.catalog.pictures.parts import picture_bytes, picture_column, picture_paths
 from gpubranches.core.files import escaped_path
-from gpubranches.errors import CatalogFormatError, DataError
+from gpubranches.errors import CatalogFormatError
 from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input, InputFiles, Kind, Opener, Part
 from gpubranches.ingestion.table_files import ENDINGS, TableFile, metadata, notes_on, open_table, picture_places
@@ -35,7 +35,7 @@ class PictureTables:
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield an opener for each of these rows; an opener holds the bytes of its picture."""
         if piece.path in self._broken:
-            yield Opener("", functools.partial(_refuse, self._broken[piece.path]))
+            yield Opener.broken("", self._broken[piece.path])
             return
         table, wanted, at = self._tables[piece.path], set(rows), rows[0]
         for batch in table.batches([str(picture_column(table.schema))], at, rows[-1] + 1):
@@ -73,12 +73,8 @@ def with_own(own: Mapping[str, pa.Array], items: pa.Table) -> pa.Table:
 def _opener(row: int, data: bytes | None, named: Any) -> Opener:
     name = f"row {row}" + (f" ({named})" if isinstance(named, str) and named else "")
     if data is None:
-        return Opener(name, functools.partial(_refuse, "the row has no bytes of a picture"))
+        return Opener.broken(name, "the row has no bytes of a picture")
     return Opener(name, functools.partial(io.BytesIO, data))
-
-
-def _refuse(reason: str) -> IO[bytes]:
-    raise DataError(reason)
 
 
 def _open_input(given: InputFiles) -> Input | None:

@@ -56,7 +56,10 @@ class FileState:
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Size and times. They change whenever the content changes, and sometimes without such a change."""
+        """Size and times.
+
+        They change whenever the content changes, and sometimes without such a change.
+        """
         return self.size, self.mtime_ns, self.ctime_ns
 
     def open(self) -> tuple[IO[bytes], FileState]:

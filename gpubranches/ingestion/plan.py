@@ -58,7 +58,7 @@ def plan_ingest(
     missing = [] if resumes else history.missing_files(inputs)
     before = catalog.source["made_with"]
     other = [option for name, option in _OPTIONS.items() if before.get(name) != made_with.get(name)]
-    # With other options of frames, the same videos have another number of them.
+    # With other options of frames, the same videos have another number of frames.
     counted_alike = not {_OPTIONS["frames_every"], _OPTIONS["frames_at"]} & set(other)
     if counted_alike and (missing or any(each.new or each.unfinished or each.changed for each in compared)):
         paths = ", ".join(catalog.source["inputs"][0]["paths"])
@@ -145,7 +145,7 @@ def _already_there(history: IngestHistory, compared: Sequence[InputComparison]) 
         if there or each.repaired:
             listed = f" ({_some(names)})" if names else ""
             reasons.append(
-                f"of {path}, {there:,} of {len(each.input.pieces):,} {what} are in the catalog already, "
+                f"of {path}, {there:,} of {len(each.input.pieces):,} {what} are already in the catalog, "
                 f"{_count(names, what, 'is', 'are')} new{listed}"
             )
         if each.changed:
@@ -160,7 +160,7 @@ def _changed(history: IngestHistory, each: InputComparison) -> str:
     changed = _count(each.changed, each.input.noun, "has", "have")
     names = _some(name for _, name in each.changed)
     return (
-        f"{changed} changed since ({names}; ids {_some(ids)}), whose items stay as they were: to ingest the present "
+        f"{changed} changed since ({names}; ids {_some(ids)}), whose items do not change: to ingest the present "
         "content, delete them and append with --new"
     )
 
@@ -173,7 +173,7 @@ def copied(history: IngestHistory, each: InputComparison) -> str:
     """Return a message that an input is a copy of one in the catalog, and what the user can do."""
     path, old = escaped_path(each.input.path), escaped_path(each.copy_of)
     if stores.is_url(each.copy_of) or os.path.exists(each.copy_of):
-        return f"{path} holds the same as {old}, which is in the catalog already"
+        return f"{path} has the same content as {old}, which is already in the catalog"
     words = ("gpubranches", "relocate", escaped_path(str(history.catalog.path)), old, path)
     return f"{path} holds what {old} held, which is in the catalog; if it was moved, run `{shlex.join(words)}`"
 
@@ -184,7 +184,7 @@ def _require_unmoved(history: IngestHistory, inputs: Sequence[Input]) -> None:
         now = present_path(history.catalog.source, each.path)
         if now != each.path:
             raise UsageError(
-                f"{escaped_path(each.path)}: pictures of the catalog were there before they moved to "
+                f"{escaped_path(each.path)}: pictures of the catalog were in this folder before they moved to "
                 f"{escaped_path(now)}; give the new folder another name"
             )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
+from typing import IO, TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from gpubranches.catalog.row_source import RowSource
+from gpubranches.errors import DataError
 from gpubranches.ingestion.options import IngestOptions
 from gpubranches.ingestion.pieces import FileState, Piece
 
@@ -29,6 +30,15 @@ class Opener:
 
     name: str
     open: Callable[[], IO[bytes]]
+
+    @classmethod
+    def broken(cls, name: str, reason: str) -> Self:
+        """Return the opener of a picture that cannot be read: it raises DataError with the reason."""
+
+        def refuse() -> IO[bytes]:
+            raise DataError(reason)
+
+        return cls(name, refuse)
 
 
 class Pictures(Protocol):
@@ -85,8 +95,8 @@ class InputFiles:
     """The files that a kind may read. path: of the input, as given; place: its folder, absolute, links resolved.
 
     files: pairs (name in the folder, absolute path with links resolved), ascending. options: of the ingest. In a store,
-    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder for what a
-    scan computes, for the next scan, or None.
+    path and place are addresses, and `stored` has the states of the files by their addresses. kept: a folder in which a
+    scan stores results for the next scan, or None.
     """
 
     path: Path | str

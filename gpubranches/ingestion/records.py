@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gpubranches.catalog import Catalog
-from gpubranches.catalog.listings import listing_schema
+from gpubranches.catalog.listings import listing_schema, write_listing
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.catalog.row_source import RowSource
 from gpubranches.core.files import escaped_path, unescaped_path
@@ -35,9 +34,7 @@ def listing(planned: Iterable[PlannedPiece]) -> bytes:
             for name, value in zip(schema.names, (*values, piece.rows - start), strict=True):
                 columns[name].append(value)
         first += piece.rows - start
-    out = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=schema), out, compression="zstd")
-    return bytes(out.getvalue())
+    return write_listing(pa.table(columns, schema=schema))
 
 
 def input_record(scanned: Sequence[Input], generation: int, base: int, n: int, mended: list[int]) -> dict[str, Any]:

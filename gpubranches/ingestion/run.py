@@ -48,8 +48,8 @@ def was_stopped(folder: Path) -> bool:
 class IngestRun:
     """One run of an ingest or append. progress: called with (stage, done, total); rates: of the pictures embedded."""
 
-    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress):
-        self.progress = progress
+    def __init__(self, staging: Path, embedder: Embedder | None, batch_size: int | None, progress: Progress | None):
+        self.progress = progress or (lambda stage, done, total: None)
         self.rates = EmbeddingRates()
         self._staging, self._embedder = staging, embedder
         self._batch_size: int = batch_size if batch_size is not None else getattr(embedder, "batch_size", BATCH_SIZE)
@@ -109,7 +109,7 @@ class IngestRun:
 def _joined(sources: Sequence[RowSource], paths: Sequence[str], known: Mapping[str, str]) -> RowSource:
     """Return several sources as one; a single source is returned unchanged unless it adds a folder of pictures.
 
-    known: the folders of pictures of the catalog, by input. If there are two folders or more, the column `input` tells
+    known: the folders of pictures of the catalog, by input. If there are two folders or more, the column `input` names
     the folder of each picture.
     """
     own = list(sources[0].roots.values())

@@ -22,7 +22,7 @@ from gpubranches.ingestion.pieces import FileState
 THRESHOLD = 0.1
 """The difference of two frames from which on a new scene begins: the default of FFmpeg's filter `scdet`, 10%."""
 SHORTEST_S = 0.5
-"""The shortest time between two frames, so that a flash gives one and not one a frame."""
+"""The shortest time between two frames, so that a flash gives one item and not one per frame."""
 _WIDTH = 160
 """The width in pixels to which frames are reduced before they are compared."""
 
@@ -30,11 +30,11 @@ _WIDTH = 160
 def scene_times(path: str, longest_s: float) -> NDArray[np.float64]:
     """Return the times of a video's frames that are items, (n,) float64, ascending seconds from its beginning.
 
-    They are the first frame, each frame that begins a scene, and in a scene without one for `longest_s` seconds the
-    next frame. Two frames are `SHORTEST_S` or more apart. The score of a frame is that of FFmpeg's filters `select` and
-    `scdet`: of the mean absolute difference to the frame before, and of its change, the smaller one. Every frame of the
-    video is decoded once, and one is held at a time. Raises DataError for a video without frames, and
-    BackendUnavailableError without PyAV.
+    These are the first frame, each frame that begins a scene, and the next frame after `longest_s` seconds without one.
+    Two frames are `SHORTEST_S` or more apart. The score of a frame is that of FFmpeg's filters `select` and `scdet`:
+    the smaller one of two values, the mean absolute difference to the frame before, and the change of this difference.
+    Every frame of the video is decoded once, and one is held at a time. Raises DataError for a video without frames,
+    and BackendUnavailableError without PyAV.
     """
     import av
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpubranches.catalog import ENCODED_ROWS
 from gpubranches.catalog.codec import FIT_ROWS
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.errors import UsageError
 from gpubranches.ingestion.pieces import Piece
 from gpubranches.ingestion.protocol import Input
@@ -71,7 +72,7 @@ def sampled(inputs: Sequence[Input]) -> list[Input]:
     n = sum(piece.rows for each in inputs for piece in each.pieces)
     if n <= FIT_ROWS:
         return list(inputs)
-    wanted = np.unique(np.linspace(0, n - 1, FIT_ROWS).round().astype(np.int64))
+    wanted = evenly_spaced(n, FIT_ROWS)
     cut, at = [], 0
     for each in inputs:
         kept = []

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
+from gpubranches.catalog.pictures.formats import is_picture
 from gpubranches.catalog.pictures.image_files import present_path
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path
@@ -43,8 +44,9 @@ class SyncReport:
     """The result of a sync, in items.
 
     n: live items now; added: items of new files; changed: items of files with new content, which have new ids; moved:
-    items of renamed files, which keep their ids; removed: items of missing files; errors: files that could not be read,
-    of this and earlier runs; seconds: wall-clock time; notes: one sentence each.
+    items of renamed files, which keep their ids; removed: items of missing files, and of changed files that cannot be
+    read any more; errors: files that could not be read, of this and earlier runs; seconds: wall-clock time; notes: one
+    sentence each.
     """
 
     n: int
@@ -66,12 +68,14 @@ class SyncReport:
 class _Difference:
     """The differences between a catalog and its inputs: recorded pieces, except `added`, a number of new pieces.
 
-    changed: pieces whose files have other content now. gone: pieces whose files and content are both missing. moved:
-    pieces with the present place of their content. notes: one sentence each.
+    changed: pieces whose files have other content now. spoilt: of these, the paths, with how many of their items more
+    than the file has rows now. gone: pieces whose files and content are both missing. moved: pieces with the present
+    place of their content. notes: one sentence each.
     """
 
     added: int = 0
     changed: list[RecordedPiece] = field(default_factory=list)
+    spoilt: dict[str, int] = field(default_factory=dict)
     gone: list[RecordedPiece] = field(default_factory=list)
     moved: list[tuple[RecordedPiece, Piece]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -92,7 +96,8 @@ def sync(
     another path was moved: its items keep their ids and marks. The items of a changed file are deleted, and its present
     content gets new ids. Items that a user deleted stay deleted. The next sync completes a stopped one.
 
-    force: delete even if more than `MOST_DELETED` of the items are missing. options, progress, named: as for `append`.
+    force: delete even if more than `MOST_DELETED` of the items of an input are missing or damaged. options, progress,
+    named: as for `append`.
     Raises UsageError for an empty input, for an input without a record of its files, and without `force` if too many
     items are missing; nothing is changed then.
     """
@@ -102,27 +107,28 @@ def sync(
     catalog = Catalog.open(directory)
     require_no_shard(catalog, "sync")
     scanned = scan(inputs, options_of(catalog, options), progress, catalog.path)
-    require_rows(scanned)
+    for each in scanned:
+        require_rows([each])
     history = IngestHistory(catalog)
     _require_record(history, scanned)
     found = _compare(history, scanned)
     lost, changed = _ids(catalog, found.gone), _ids(catalog, found.changed)
     moved = len(_ids(catalog, [past for past, _ in found.moved]))
     if not force:
-        _require_few(catalog, lost, history, scanned)
+        _require_few(catalog, found, history, scanned)
     adds = found.added + len(found.changed) > 0 or was_stopped(catalog.path)
     embedder = embedder_of(catalog, scanned, options.embedder) if adds else None  # before anything is deleted
     if found.moved or found.gone or found.changed:
         catalog.delete(np.concatenate([lost, changed]), _source_after(history, found))
-    notes = tuple(found.notes)
-    added = 0
+    notes, added = [note for each in scanned for note in each.notes], 0
     if adds:
         report = append(directory, inputs, replace(options, embedder=embedder), new=True, progress=progress)
-        added, notes = report.added, (*notes, *report.notes)
+        added, notes = report.added, list(report.notes)
         catalog.refresh()
     anew = min(added, len(changed))
+    removed, notes = len(lost) + len(changed) - anew, found.notes + notes
     seconds = time.perf_counter() - began
-    return SyncReport(catalog.n, added - anew, anew, moved, len(lost), catalog.n_errors, seconds, notes)
+    return SyncReport(catalog.n, added - anew, anew, moved, removed, catalog.n_errors, seconds, tuple(notes))
 
 
 def watch(
@@ -145,7 +151,7 @@ def watch(
         raise missing_package("sync --watch", "watchfiles", "watch") from error
     options = IngestOptions.chosen(options, named)
     if far := [str(each) for each in inputs if stores.is_url(each)]:
-        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store sends no notices of changes")
+        raise UsageError(f"sync --watch: expected files and folders, got {far[0]}; a store does not report changes")
     yield sync(directory, inputs, options, force=force, progress=progress)
     changes = changes_of(
         *inputs,
@@ -157,11 +163,11 @@ def watch(
     )
     failed = 0
     for number, changed in enumerate(changes):
-        if not (changed or failed or number == 0):  # the first time it also finds what changed before the watch began
+        if not (changed or failed or number == 0):  # the first sync also finds changes from before the watch began
             continue
         try:
             report = sync(directory, inputs, options, force=force, progress=progress)
-        except DataError:  # such as of a file that was replaced while it was read
+        except DataError:  # for example, a file was replaced while it was read
             failed += 1
             if failed == _TRIES:
                 raise
@@ -178,9 +184,10 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
         if each.copy_of:
             if each.input.pieces[0].path != each.input.path or os.path.exists(each.copy_of):
                 raise UsageError(f"{history.catalog.path}: {copied(history, each)}")
-            missing.append(history.pieces[each.copy_of])  # an input of one file, which was moved
+            missing.append(history.pieces[each.copy_of])  # the input is a single file that was moved
     new = [piece for each in compared for piece in each.new]
     others = [piece for each in compared for piece, _ in each.changed]
+    pictures = {piece.path for each in scanned if each.noun == "pictures" for piece in each.pieces}
     before = [history.pieces[piece.path] for piece in others]
     found.moved = _moved([past for past in missing if history.is_live(past)] + before, new + others)
     sources, targets = {past.files[0].path for past, _ in found.moved}, {piece.path for _, piece in found.moved}
@@ -189,8 +196,12 @@ def _compare(history: IngestHistory, scanned: Sequence[Input]) -> _Difference:
     found.added = planned - sum(piece.path in targets for piece in new)
     for past, piece in zip(before, others, strict=True):
         stays, anew = past.files[0].path not in sources, piece.path not in targets
-        if stays:
-            (found.changed if anew else found.gone).append(past)
+        if stays and anew:
+            rows = piece.rows if _is_readable(piece, pictures) else 0
+            found.spoilt[piece.path] = max(0, len(_ids(history.catalog, [past])) - rows)
+            found.changed.append(past)
+        elif stays:
+            found.gone.append(past)
         elif anew:
             found.added += 1
     return found
@@ -224,7 +235,7 @@ def _is_in(folder: str, place: str) -> bool:
 
 
 def _moved(before: Sequence[RecordedPiece], now: Sequence[Piece]) -> list[tuple[RecordedPiece, Piece]]:
-    """Return recorded pieces with their present form, if they moved; of equal ones, one of the same name comes first.
+    """Return recorded pieces that moved, with their present form; equal pieces are matched by name if possible.
 
     A piece of several files moved only if all of its files have the same content.
     """
@@ -253,7 +264,7 @@ def _digests(files: Sequence[FileState]) -> tuple[bytes, ...]:
 
 
 def _source_after(history: IngestHistory, found: _Difference) -> dict[str, Any]:
-    """Return the source of the catalog with what moved, and with what is deleted, for which errors no longer count."""
+    """Return the source of the catalog with the moves and the removed pieces, whose errors no longer count."""
     source, deleted = dict(history.catalog.source), [*found.gone, *found.changed]
     if found.moved:
         moved = {
@@ -284,16 +295,24 @@ def _require_record(history: IngestHistory, scanned: Sequence[Input]) -> None:
         if each.path in folders and escaped_path(each.path) not in recorded and not history.of(each):
             raise UsageError(
                 f"{history.catalog.path}: has pictures of {escaped_path(each.path)}, but no record of their files, so "
-                "that new ones cannot be told; ingest the folder into another catalog"
+                "new files cannot be recognised; ingest the folder into another catalog"
             )
 
 
-def _require_few(catalog: Catalog, lost: NDArray[np.int64], history: IngestHistory, scanned: Sequence[Input]) -> None:
-    """Raise UsageError if more than `MOST_DELETED` of the items of the inputs are gone."""
-    whole = len(_ids(catalog, [past for each in scanned for past in history.of(each)]))
-    if len(lost) > MOST_DELETED * whole:
-        paths = " ".join(shlex.quote(escaped_path(each.path)) for each in scanned)
-        raise UsageError(
-            f"{catalog.path}: the files of {len(lost):,} of the {whole:,} items of {paths} are gone; if they are not "
-            "just out of reach, delete their items by --force"
-        )
+def _require_few(catalog: Catalog, found: _Difference, history: IngestHistory, scanned: Sequence[Input]) -> None:
+    """Raise UsageError if more than `MOST_DELETED` of the items of an input are gone or damaged."""
+    for each in scanned:
+        own = {past.files[0].path: past for past in history.of(each)}
+        whole, gone = len(_ids(catalog, list(own.values()))), [past for past in found.gone if past.files[0].path in own]
+        lost = len(_ids(catalog, gone)) + sum(found.spoilt.get(place, 0) for place in own)
+        if lost > MOST_DELETED * whole:
+            path = shlex.quote(escaped_path(each.path))
+            raise UsageError(
+                f"{catalog.path}: the files of {lost:,} of the {whole:,} items of {path} are gone or damaged; "
+                "if they are not just out of reach, delete their items by --force"
+            )
+
+
+def _is_readable(piece: Piece, pictures: Collection[str]) -> bool:
+    """Return whether the file of a piece begins like a picture, if it is among the picture files on this machine."""
+    return piece.path not in pictures or stores.is_url(piece.path) or is_picture(piece.path)

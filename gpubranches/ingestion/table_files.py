@@ -13,13 +13,14 @@ from gpubranches.catalog.metadata.columns import (
     IMAGE_OFFSET,
     IMAGE_ROW,
     IMAGE_SIZE,
+    URL,
     renamed_columns,
     repeated_column,
 )
-from gpubranches.catalog.pictures.parts import picture_column, picture_paths
+from gpubranches.catalog.pictures.parts import PICTURE_NAMES, picture_column, picture_paths
 from gpubranches.core import stores
 from gpubranches.core.files import escaped_path, parse_json
-from gpubranches.errors import CatalogFormatError
+from gpubranches.errors import CatalogFormatError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +29,8 @@ ENDINGS = (".parquet", ".arrow")
 _BATCH_ROWS = 64
 """Rows of a Parquet file that are decoded at a time."""
 _BUFFER_BYTES = 1 << 20
+_SHOWN, _SHOWN_TYPE = 8, 40
+"""Columns in a message, and letters of the type of each."""
 
 
 class TableFile(Protocol):
@@ -62,11 +65,25 @@ def open_table(path: str) -> TableFile:
     return table
 
 
+def unread_table(path: str) -> str:
+    """Return why a table that can be opened is neither one of pictures nor one of embeddings."""
+    table = open_table(path)
+    if not table.rows:
+        return f"{escaped_path(path)}: expected rows, the table is empty"
+    shown = [f"{field.name} ({str(field.type)[:_SHOWN_TYPE]})" for field in list(table.schema)[:_SHOWN]]
+    more = f" and {len(table.schema) - _SHOWN:,} more" if len(table.schema) > _SHOWN else ""
+    advice = "; for addresses of pictures give the tars that img2dataset makes of them"
+    return (
+        f"{escaped_path(path)}: expected a column of pictures (a struct of bytes and path, or bytes called "
+        f"{', '.join(PICTURE_NAMES)}) or of embeddings (lists of floats), got {', '.join(shown)}{more}"
+        f"{advice if URL in table.schema.names else ''}"
+    )
+
+
 def _damaged(path: str, error: Exception) -> CatalogFormatError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return CatalogFormatError(
-        f"{escaped_path(path)}: the file is damaged or of another format ({reason}); restore it from a copy or make it "
-        "again"
+        f"{escaped_path(path)}: the file is damaged or of another format ({first_line(error)}); restore it from a copy "
+        "or make it again"
     )
 
 
@@ -113,7 +130,7 @@ def _opened(path: str) -> IO[bytes]:
 def _opened_arrow(path: str) -> _ArrowFile:
     if not stores.is_url(path):
         return _ArrowFile(path, path)
-    with stores.on_disk(path) as copied:  # the map keeps the copy until the table is dropped
+    with stores.on_disk(path) as copied:  # the memory map keeps the copy until the table is dropped
         return _ArrowFile(path, str(copied))
 
 
@@ -201,6 +218,11 @@ def _byte_ranges(table: _ArrowFile, values: pa.Array) -> list[tuple[int | None, 
 
     if pa.types.is_struct(values.type):
         values = values.field("bytes")
+    if values.type not in (pa.binary(), pa.large_binary()):
+        raise CatalogFormatError(
+            f"{escaped_path(table.path)}: expected pictures of the type binary or large_binary in an Arrow file, got "
+            f"{values.type}; write it as Parquet"
+        )
     _, offsets, data = values.buffers()
     wide = np.int64 if pa.types.is_large_binary(values.type) else np.int32
     ends = np.frombuffer(offsets, wide, values.offset + len(values) + 1)[values.offset :].astype(np.int64)
@@ -227,7 +249,9 @@ def metadata_columns(schema: pa.Schema, without: Sequence[str | None]) -> tuple[
 def _has_bytes(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_fixed_size_binary(kind) or kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
         return True
     return any(_has_bytes(kind.field(at).type) for at in range(kind.num_fields))
 
@@ -279,4 +303,4 @@ def notes_on(tables: Sequence[TableFile], path: Path | str, without: Sequence[st
         "of that name"
         for name, other in kept.items()
     ]
-    return notes + [f"{escaped_path(str(path))}: the column `{name}` holds bytes and is left out" for name in heavy]
+    return notes + [f"{escaped_path(str(path))}: the column `{name}` contains bytes and is left out" for name in heavy]

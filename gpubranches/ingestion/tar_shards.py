@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from gpubranches.catalog.metadata.columns import (
     IMAGE_SIZE,
     renamed_columns,
 )
+from gpubranches.catalog.pictures.folders import by_ending, is_hidden
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of
 from gpubranches.catalog.pictures.parts import open_range
 from gpubranches.core import stores
@@ -41,6 +42,8 @@ _JSON = ".json"
 _HELD = 4
 """Number of tars whose members are cached."""
 _BLOCK_BYTES = 512
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd", b"PK": "unzip"}
+"""The first bytes of compressed files, with the program that unpacks them."""
 
 
 @dataclass
@@ -48,7 +51,8 @@ class Members:
     """The pictures of a tar, in order.
 
     names: of the members; starts, sizes: int64, the positions of their bytes; beside: for each picture the texts and
-    JSON with the same key, as {ending: (start, size)}; broken: why the tar is truncated, or "".
+    JSON with the same key, as {ending: (start, size)}; broken: why the tar is truncated, or ""; others: the number of
+    all further files, by ending, and of links to files.
     """
 
     names: list[str] = field(default_factory=list)
@@ -56,6 +60,7 @@ class Members:
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     beside: list[Mapping[str, tuple[int, int]]] = field(default_factory=list)
     broken: str = ""
+    others: Counter[str] = field(default_factory=Counter)
 
     @property
     def rows(self) -> int:
@@ -65,24 +70,30 @@ class Members:
 
 def read_members(file: FileState) -> Members:
     """Return the pictures of a tar; only its headers are read, of a tar in a store all. Raises OSError as `open`."""
-    members, spans, texts = Members(), [], dict[str, dict[str, tuple[int, int]]]()
+    members, spans, texts = Members(), [], _Texts()
     try:
         with _opened(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
-                if entry.isreg() and not entry.issparse():
-                    ending, span = ending_of(entry.name), (entry.offset_data, entry.size)
-                    if ending in ENDINGS:
-                        members.names.append(entry.name)
-                        spans.append(span)
-                    elif ending == _JSON or ending in _TEXTS:
-                        texts.setdefault(_key(entry.name), {})[ending] = span
+                ending, span = ending_of(entry.name), (entry.offset_data, entry.size)
+                if entry.isdir() or is_hidden(entry.name):
+                    continue
+                if not entry.isreg() or entry.issparse():
+                    members.others["links" if entry.islnk() or entry.issym() else "special"] += 1
+                elif ending in ENDINGS:
+                    members.names.append(entry.name)
+                    spans.append(span)
+                elif ending == _JSON or ending in _TEXTS:
+                    texts.add(entry.name, ending, span)
+                else:
+                    members.others[ending or "without ending"] += 1
             members.broken = _broken_end(opened, tar.offset, len(members.names))
     except tarfile.TarError as error:
-        members.broken = f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
+        members.broken = _compressed(file) or (
+            f"the tar cannot be read behind {len(members.names):,} pictures: {error}"
+        )
     members.starts, members.sizes = np.array(spans, np.int64).reshape(-1, 2).T
-    none: dict[str, tuple[int, int]] = {}
-    members.beside = [texts.get(_key(name), none) for name in members.names]
+    members.beside = texts.of(members.names)
     return members
 
 
@@ -100,8 +111,44 @@ def _broken_end(file: IO[bytes], end: int, pictures: int) -> str:
     return f"the tar is not complete: {what} behind {pictures:,} pictures; restore or download it again"
 
 
+def _compressed(file: FileState) -> str:
+    """Return that a tar is compressed, and what unpacks it, or "" if it is not."""
+    with _opened(file) as opened:
+        head = opened.read(_BLOCK_BYTES)
+    program = next((program for magic, program in _COMPRESSED.items() if head.startswith(magic)), "")
+    return f"the tar is compressed and cannot be read in place; unpack it by {program}" if program else ""
+
+
+class _Texts:
+    """The texts and JSON of a tar, as {ending: (start, size)}, found by the names of the pictures that they describe.
+
+    A text of the same name up to the last dot belongs to a picture; as in WebDataset, so does one that shares the name
+    up to the first dot, if one of the two has no second dot: s.txt belongs to s.seg.png, but 5.1.txt not to 5.2.png.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[str, dict[str, tuple[int, int]]] = {}
+        self._longer: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def add(self, name: str, ending: str, span: tuple[int, int]) -> None:
+        key, stem = _key(name), os.path.splitext(name)[0]
+        self._own.setdefault(stem, {})[ending] = span
+        if stem != key:
+            self._longer.setdefault(key, {})[ending] = span
+
+    def of(self, names: Sequence[str]) -> list[Mapping[str, tuple[int, int]]]:
+        none: dict[str, tuple[int, int]] = {}
+        found: list[Mapping[str, tuple[int, int]]] = []
+        for name in names:
+            key, stem = _key(name), os.path.splitext(name)[0]
+            others = (self._longer if stem == key else self._own).get(key, none)
+            own = self._own.get(stem, none)
+            found.append(others | own if others and own else others or own)
+        return found
+
+
 def _key(name: str) -> str:
-    """Return the part of a name that a picture and its texts share: up to the first dot after the folder."""
+    """Return the name of a WebDataset sample: that of its files up to the first dot after the folder."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
@@ -120,7 +167,7 @@ class TarShards:
         self._held: OrderedDict[str, Members] = OrderedDict()
 
     def members(self, file: FileState) -> Members:
-        """Return the pictures of a tar; the last tars are cached, and all tars of a store."""
+        """Return the pictures of a tar; those of the last tars, and of all tars in stores, are cached."""
         path = file.path
         if path not in self._held:
             self._held[path] = read_members(file)
@@ -137,7 +184,7 @@ class TarShards:
                 start, size = int(members.starts[row]), int(members.sizes[row])
                 yield Opener(members.names[row], functools.partial(open_range, piece.path, start, size))
             else:
-                yield Opener("", functools.partial(_refuse, members.broken))
+                yield Opener.broken("", members.broken)
 
     def items(self, parts: Sequence[Part]) -> pa.Table:
         """Return the metadata of pictures, including the texts and JSON beside them."""
@@ -159,10 +206,6 @@ class TarShards:
         }
         rows = _all_described(piece.files[0], members.beside[own])
         return pa.table(columns | _columns([*rows, *({} for _ in lacking)], reserved=columns))
-
-
-def _refuse(reason: str) -> Any:
-    raise DataError(reason)
 
 
 def _all_described(file: FileState, beside: Sequence[Mapping[str, tuple[int, int]]]) -> list[dict[str, Any]]:
@@ -229,7 +272,7 @@ def _column(values: list[Any]) -> pa.Array:
 
 
 def _open_input(given: InputFiles) -> Input:
-    shards, pieces, notes, first = TarShards(given.place), [], [], 0
+    shards, pieces, notes, others, first = TarShards(given.place), [], list[str](), Counter[str](), 0
     for number, (name, path) in enumerate(given.files):
         state = given.state(path)
         members = shards.members(state)
@@ -240,9 +283,13 @@ def _open_input(given: InputFiles) -> Input:
             notes.append(f"{escaped_path(path)}: the tar has no pictures")
         if members.broken:
             notes.append(f"{escaped_path(path)}: {members.broken}")
+        others += members.others
         given.progress("scanning", number + 1, len(given.files))
+    if others:
+        notes.append(f"{escaped_path(str(given.path))}: skipped in the tars {by_ending(others)}")
     if not pieces:
-        raise DataError(f"{escaped_path(str(given.path))}: expected pictures in the tars, found none")
+        left = f"; skipped {by_ending(others)}" if others else ""
+        raise DataError(f"{escaped_path(str(given.path))}: expected pictures in the tars, found none{left}")
     return Input(given.place, tuple(pieces), pictures=shards, notes=tuple(notes))
 
 

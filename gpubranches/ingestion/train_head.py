@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog, disk_errors, exclusive
 from gpubranches.catalog.codec import unit_rows
+from gpubranches.core.arrays import evenly_spaced
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.files import replace_file, require_outside_catalogs
 from gpubranches.encoders import Embedder, open_embedder
@@ -22,8 +23,9 @@ from gpubranches.encoders.heads.decoder import Progress
 from gpubranches.encoders.heads.training import TrainingReport, train
 from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.encoders.quantizers import require_dims
+from gpubranches.encoders.torch_device import import_torch
 from gpubranches.encoders.vocabulary import plain_name
-from gpubranches.errors import DataError, UsageError, missing_package
+from gpubranches.errors import DataError, UsageError
 from gpubranches.ingestion.array_file import ArrayFile
 from gpubranches.ingestion.datasets import open_dataset
 
@@ -37,10 +39,10 @@ class HeadReport:
     """The result of `train_head`.
 
     rows: used for training and held out; texts: number of texts whose ranking the head was trained to keep; epochs:
-    trained; best_epoch: the epoch whose weights were kept; recall, recall_pca: 100-recall@100 of held-out rows by uint8
-    codes, of the head and of the PCA it started from (with fewer than 100 rows, of all rows); recalls: by epoch;
-    decoded: mean cosine of held-out embeddings with those decoded from their codes; seconds: wall-clock time; device;
-    identity: of the head.
+    number of trained epochs; best_epoch: the epoch whose weights were kept; recall, recall_pca: 100-recall@100 of
+    held-out rows by uint8 codes, of the head and of the PCA it started from (with fewer than 100 rows, of all rows);
+    recalls: by epoch; decoded: mean cosine of held-out embeddings with those decoded from their codes; seconds:
+    wall-clock time; device; identity: of the head.
     """
 
     rows: int
@@ -97,7 +99,7 @@ def train_head(
     """
     began = time.perf_counter()
     chosen, target = settings or HeadSettings(), Path(out)
-    _require_torch()
+    import_torch("train-head")
     _require_target(target)
     examples = _examples(Path(source), embedder, without_texts, pairs, rows)
     folder = target.with_name(target.name + ".training")
@@ -116,13 +118,6 @@ def train_head(
         replace_file(target, head.to_bytes())
     shutil.rmtree(folder, ignore_errors=True)
     return HeadReport.of(examples, training, head.identity, time.perf_counter() - began)
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise missing_package("train-head", "torch", "clip", error=error) from error
 
 
 def _require_target(target: Path) -> None:
@@ -178,8 +173,7 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
         catalog = Catalog.open(source)
         if not catalog.stores_embeddings:
             raise UsageError(f"train-head: expected a catalog with embeddings, {source} stores none")
-        everything = np.arange(catalog.next_id)
-        ids = _spaced(everything[catalog.alive(everything)], rows)
+        ids = catalog.ids[evenly_spaced(catalog.n, rows)]
         unit = np.empty((len(ids), catalog.D), np.float16)
         for start in range(0, len(ids), _CHUNK_ROWS):
             unit[start : start + _CHUNK_ROWS] = catalog.embeddings(ids[start : start + _CHUNK_ROWS])
@@ -188,13 +182,8 @@ def _embeddings(source: Path, rows: int) -> tuple[NDArray[np.int64], NDArray[np.
     if data.kind != "embeddings":
         raise UsageError(f"train-head: expected embeddings, {source} has codes")
     require_dims(data.dim, str(source))
-    ids = _spaced(np.arange(data.n), rows)
+    ids = evenly_spaced(data.n, rows)
     return ids, _unit(data.take, ids, data.dim, str(source)), None
-
-
-def _spaced(ids: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    at = np.linspace(0, max(len(ids) - 1, 0), min(len(ids), rows)).round().astype(np.int64)
-    return ids[np.unique(at)]
 
 
 def _unit(take: Any, ids: NDArray[np.int64], D: int, name: str) -> NDArray[np.float16]:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class VideoFrames:
                 return max(1, int((duration(path) - 1e-3) / self._every_s) + 1)
             times, unkept = known_scene_times(path, self._every_s, self._kept)
         except DataError as error:
-            self.broken[path] = str(error)
+            self.broken[path] = str(error).removeprefix(f"{escaped_path(path)}: ")
             return 1
         if unkept is not None:  # a full disk is no fault of the video
             keep_scene_times(unkept, times)
@@ -67,8 +67,7 @@ class VideoFrames:
     def openers(self, piece: Piece, rows: Sequence[int]) -> Iterator[Opener]:
         """Yield an opener for each of these frames of a video."""
         if piece.path in self.broken:
-            refuse = functools.partial(_refuse, self.broken[piece.path])
-            yield from (Opener(piece.path, refuse) for _ in rows)
+            yield from (Opener.broken(piece.path, self.broken[piece.path]) for _ in rows)
             return
         with keyframes(piece.path) as keyframe:
             frames, at = None, 0.0
@@ -106,10 +105,10 @@ class VideoFrames:
 
 
 class _ForwardFrames:
-    """The wanted frames of a video after one keyframe, decoded in one pass, whichever thread asks first.
+    """The wanted frames of a video after one keyframe, decoded in one pass by the first thread that needs one.
 
-    The openers must be made in ascending order of time. A frame that was passed on the way to a later one is held until
-    its own opener is called, so that as many frames are held as threads are at work.
+    The openers must be made in ascending order of time. A wanted frame that was decoded on the way to a later one is
+    kept until its own opener is called. So there are at most as many frames in memory as threads that decode.
     """
 
     def __init__(self, path: str):
@@ -136,10 +135,6 @@ class _ForwardFrames:
         if isinstance(found, DataError):
             raise found
         return found
-
-
-def _refuse(reason: str) -> Any:
-    raise DataError(reason)
 
 
 def _open_input(given: InputFiles) -> Input:

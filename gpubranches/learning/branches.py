@@ -2,13 +2,12 @@
 
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
 Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) and CLIP-Branches (SIGIR 2024, arXiv 2406.13322): a
-box starts at a positive and takes in its neighbours over a subset of the dims until it would hold a negative. Its
+box starts at a positive and grows over its neighbours in a subset of the dims until it would contain a negative. Its
 bounds are then moved towards the negatives around it.
 """
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.core.arrays import check_array
 from gpubranches.core.boxes import MAX_ESTIMATORS, Box, Boxes
+from gpubranches.core.threads import cores
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.errors import ArrayError, LabelError, UsageError, missing_package
 from gpubranches.learning.splitting import split
@@ -113,7 +113,7 @@ class DecisionBranches(BranchLearner):
 
 
 class BranchEnsemble(BranchLearner):
-    """An ensemble whose estimators vote: an item matches with more than half of the votes, and is a candidate with one.
+    """An ensemble whose estimators vote: an item matches with over half of the votes, and is a candidate with one vote.
 
     n_estimators: their number. subsets: as in DecisionBranches; "separating" considers 3/8 of the dims, drawn again for
     each box, and takes at most 8. negatives_per_positive: the number of negatives that an estimator sees for each
@@ -166,7 +166,7 @@ class BranchEnsemble(BranchLearner):
         if len(positives) < _MANY:
             grown = [grow(key) for key in keys]
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 grown = list(pool.map(grow, keys))
         owners = np.repeat(np.arange(self.n_estimators), [len(own) for own in grown])
         self.boxes_ = Boxes(chain.from_iterable(grown), owners.tolist(), self.n_estimators)
@@ -256,7 +256,7 @@ def _contained(rows: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np
 def _as_flags(y: ArrayLike, m: int) -> NDArray[np.bool_]:
     marks = np.asarray(y)
     if marks.shape != (m,):
-        raise ArrayError(f"y: expected one mark a row, ({m},), got shape {marks.shape}")
+        raise ArrayError(f"y: expected one mark per row, ({m},), got shape {marks.shape}")
     if marks.dtype == np.bool_:
         return marks
     if marks.dtype.kind not in "iuf" or not np.isin(marks, (-1, 1)).all():

@@ -3,9 +3,9 @@
 After Lülf, Lima Martins, Vaz Salles, Zhou and Gieseke, Fast Search-By-Classification for Large-Scale Databases Using
 Index-Aware Decision Trees and Random Forests (PVLDB 16(11), 2023) with the settings of CLIP-Branches (SIGIR 2024, arXiv
 2406.13322). A box starts at a random positive that no box holds yet. For each subset tried, a box without other points
-is widened dim by dim, in random order, to the codes with the least impurity of inside and outside, then half way on to
-the next point. The box with the least impurity is kept, and the points that it holds are set aside. This repeats until
-every positive is held.
+is widened dim by dim, in random order, to the codes with the least impurity of inside and outside, then half way to the
+next point. The box with the least impurity is kept, and the points in it are set aside. This repeats until every
+positive is in a box.
 
 It differs from the papers in these points: answers are reproducible, votes count estimators instead of boxes, a code
 marked both ways is positive, every positive gets a box, and bounds are integers from the start, so none overflows.

@@ -6,12 +6,11 @@ Counts are integers, and the impurity is one sum of two quotients of them, which
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from gpubranches.learning.branches_kernels import draw, random_below
+from gpubranches.learning.branches_kernels import draw, kernel, put, random_below
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def impurity(counts):
     """Return half the Gini impurity of a split, times the weight of all points.
 
@@ -28,7 +27,7 @@ def impurity(counts):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def begin(columns, positive, weight, first, dims, low, high):
     """Set bounds around point `first` so that its first dim excludes all other points; ties are left to the next dims.
 
@@ -60,7 +59,7 @@ def begin(columns, positive, weight, first, dims, low, high):
             high[j] = above - 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def push(right, wrong, bound, step, reach, counts):
     """Move one bound to the code with the least impurity; return that code and the next code with a point.
 
@@ -85,7 +84,7 @@ def push(right, wrong, bound, step, reach, counts):
             score = impurity(now)
             if score < least:
                 least, taken = score, code
-                counts[:] = now
+                put(now, counts)
             tried += 1
             if tried == reach:
                 break
@@ -95,7 +94,7 @@ def push(right, wrong, bound, step, reach, counts):
     return taken, following
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def beyond(column, positive, weight, taken, step, last, state):
     """Return a random end for a bound that no point blocks, not far beyond the points.
 
@@ -110,7 +109,7 @@ def beyond(column, positive, weight, taken, step, last, state):
     return taken + step * gap if last else min(255, max(0, outermost + step * gap))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow_box(columns, positive, weight, first, dims, reach, bounded, state, low, high, outside):
     """Grow one box around point `first` over dims, in their order; write its low and high and return its impurity.
 
@@ -153,7 +152,7 @@ def grow_box(columns, positive, weight, first, dims, reach, bounded, state, low,
     return impurity(counts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow_classic(columns, positive, weights, key, pool, pool_sizes, options):
     """Return the boxes of one estimator: sizes (b,), features, low, high (b, f), the first `size` of each row valid.
 
@@ -185,9 +184,10 @@ def grow_classic(columns, positive, weights, key, pool, pool_sizes, options):
             score = grow_box(columns, positive, weight, first, dims, reach, bounded, state, low, high, outside)
             if score < least or (score == least and size < sizes[b]):
                 least, sizes[b] = score, size
-                features[b, :size] = dims
-                all_low[b], all_high[b] = low, high
-                covered[:] = outside
+                put(dims, features[b])
+                put(low, all_low[b])
+                put(high, all_high[b])
+                put(outside, covered)
         weight[covered == 0] = 0
         open_ = open_[covered[open_] > 0]
         b += 1

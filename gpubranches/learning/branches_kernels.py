@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# Entry points from C take long to compile, and nothing uses them.
+kernel = njit(cache=True, nogil=True, no_cfunc_wrapper=True)
 PATIENCE = 32
 """Number of consecutive positives that a box may fail to take in before it stops growing."""
 CONTAMINATION = 8
 """A box may contain one negative per this many positives, because random negatives may be positives without a mark."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def random_below(state, bound):
     """Return an integer in 0..bound-1 and advance the splitmix64 generator whose state is state[0], uint64."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -25,7 +27,14 @@ def random_below(state, bound):
     return np.int64(((z >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def put(values, array):
+    """Write values to the first places of an array: a slice would compile the text of an error, which takes long."""
+    for i in range(len(values)):
+        array[i] = values[i]
+
+
+@kernel
 def draw(state, n, count):
     """Return `count` distinct numbers of 0..n-1 in random order, int64 (a partial Fisher-Yates shuffle)."""
     numbers = np.arange(n)
@@ -35,7 +44,7 @@ def draw(state, n, count):
     return numbers[:count]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hold(columns, features, size, low, high, inside):
     """Set inside[i] to 1 if column i of columns, (d, m), lies in the box, else to 0; return the number of ones."""
     m = columns.shape[1]
@@ -53,7 +62,7 @@ def hold(columns, features, size, low, high, inside):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def nearest(positives, remaining, seed, dims, size):
     """Order the remaining positives by their L1 distance to the seed over the given dims, nearest (the seed) first."""
     members = np.flatnonzero(remaining)
@@ -68,7 +77,7 @@ def nearest(positives, remaining, seed, dims, size):
     return members[np.argsort(distances, kind="mergesort")]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def widened(positives, members, dim):
     """Return the interval of the members in a dim, wider by their mean gap and 2 codes, or by 8 for one member."""
     lowest, highest = 255, 0
@@ -80,7 +89,7 @@ def widened(positives, members, dim):
     return max(0, lowest - margin), min(255, highest + margin)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def separate(positives, negatives, members, dims, max_dims, exclusions, features):
     """Write to features, greedily, the dims whose intervals exclude most negatives; return their number.
 
@@ -88,7 +97,7 @@ def separate(positives, negatives, members, dims, max_dims, exclusions, features
     """
     m = negatives.shape[1]
     if m == 0:
-        features[: min(len(dims), max_dims)] = dims[:max_dims]
+        put(dims[:max_dims], features)
         return min(len(dims), max_dims)
     low = np.empty(len(dims), np.uint8)
     span = np.empty(len(dims), np.uint8)
@@ -118,7 +127,7 @@ def separate(positives, negatives, members, dims, max_dims, exclusions, features
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def purify(positives, negatives, seed, features, size, low, high, inside):
     """Start the box at the code of the seed, and add dims until it contains no negative. Return the number of features.
 
@@ -147,7 +156,7 @@ def purify(positives, negatives, seed, features, size, low, high, inside):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow(positives, negatives, order, features, size, low, high, held, inside):
     """Widen the box over the positives, in the given order, as long as it contains few enough negatives."""
     new_low, new_high = low.copy(), high.copy()
@@ -162,8 +171,8 @@ def grow(positives, negatives, order, features, size, low, high, held, inside):
             continue
         wrong = hold(negatives, features, size, new_low, new_high, inside)
         if wrong == 0 or wrong * CONTAMINATION <= hold(positives, features, size, new_low, new_high, held):
-            low[:size] = new_low[:size]
-            high[:size] = new_high[:size]
+            put(new_low[:size], low)
+            put(new_high[:size], high)
             failures = 0
         else:
             failures += 1
@@ -171,7 +180,7 @@ def grow(positives, negatives, order, features, size, low, high, held, inside):
                 break
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def expand(negatives, state, features, size, low, high, inside, expansion, reach):
     """Move each side, in random order, `expansion` percent of the way to the nearest negative that blocks it.
 
@@ -199,7 +208,7 @@ def expand(negatives, state, features, size, low, high, inside, expansion, reach
             high[j] = highest + min((blocked_high - highest - 1) * expansion // 100, most)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grow_estimator(positives, negatives, seed, pool, pool_sizes, options):
     """Return the boxes of one estimator: sizes (b,), features, low, high (b, d), the first `size` of each row valid.
 
@@ -224,7 +233,7 @@ def grow_estimator(positives, negatives, seed, pool, pool_sizes, options):
             if len(pool):
                 row = random_below(state, len(pool))
                 size = pool_sizes[row]
-                features[:size] = pool[row, :size]
+                put(pool[row, :size], features)
             else:
                 dims = draw(state, d, considered)
                 percent = 30 + random_below(state, 71)
@@ -237,7 +246,9 @@ def grow_estimator(positives, negatives, seed, pool, pool_sizes, options):
             new = (held & remaining).sum()
             if new > most:
                 most, sizes[b] = new, size
-                all_features[b], all_low[b], all_high[b] = features, low, high
+                put(features, all_features[b])
+                put(low, all_low[b])
+                put(high, all_high[b])
         hold(positives, all_features[b], sizes[b], all_low[b], all_high[b], held)
         remaining[np.flatnonzero(held)] = 0
         if negatives.shape[1]:

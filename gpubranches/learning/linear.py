@@ -86,10 +86,7 @@ class LogisticRegression:
             self.held_out_ = np.full(len(rows), np.nan)
             if len(kept) > 1:
                 refits = fit.preconditioned(weights[:, 1:], full)
-                scores = rows @ refits[:-1] + refits[-1]
-                out = np.flatnonzero(folds >= 0)
-                column = np.searchsorted(np.unique(folds[out]), folds[out])
-                self.held_out_[out] = scores[out, column]
+                self.held_out_ = _by_own_fold(rows @ refits[:-1] + refits[-1], folds)
         self.coef_: Floats = coefficients
         self.intercept_ = float(full[-1, 0])
         self.n_iter_ = fit.steps
@@ -111,6 +108,16 @@ def folds_of(p: int, m: int, n_folds: int) -> NDArray[np.int64]:
     return np.concatenate([right, wrong]).astype(np.int64)
 
 
+def _by_own_fold(scores: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Return the score of each row in the column of its fold, (n,) float64; NaN if its fold is -1.
+
+    scores: (n, m), a column for each of the m folds in ascending order; folds: (n,).
+    """
+    own, rows = np.full(len(folds), np.nan), np.flatnonzero(folds >= 0)
+    own[rows] = scores[rows, np.searchsorted(np.unique(folds[rows]), folds[rows])]
+    return own
+
+
 class _Newton:
     """Newton's method for rows, (m, r) float64, with several columns of row weights; parameters: (r + 1, columns)."""
 
@@ -122,7 +129,10 @@ class _Newton:
         self.steps = 0
 
     def direct(self, weights: Floats) -> Floats:
-        """Solve one column from zero. The factor of the Hessian is kept, and renewed when it serves no longer."""
+        """Solve one column from zero.
+
+        The factor of the Hessian is kept, and computed again when it no longer gives good steps.
+        """
         theta = np.zeros((self.rows.shape[1] + 1, 1))
         scores = np.zeros_like(weights)
         inner = _SERVES
@@ -233,7 +243,7 @@ def _checked(x: NDArray[Any], y: NDArray[Any], folds: NDArray[np.int64] | None) 
     check_array(x, "x", dtype=x.dtype, shape=(None, None), finite=True)
     y = np.asarray(y)
     if y.shape != (len(x),):
-        raise ArrayError(f"y: expected one label a row, {len(x)}, got shape {y.shape}")
+        raise ArrayError(f"y: expected one label per row, {len(x)}, got shape {y.shape}")
     if folds is not None:
         check_array(folds, "folds", dtype=np.int64, shape=(len(x),))
     return x.astype(np.float64), y > 0
@@ -277,7 +287,7 @@ def _factorised(rows: Floats, curvature: Floats) -> NDArray[np.float32]:
     scaled = np.empty((rows.shape[0], rows.shape[1] + 1), np.float32)
     scaled[:, :-1] = rows * root[:, None]
     scaled[:, -1] = root
-    # NumPy calls ssyrk, too, and without the GIL, which SciPy holds. Transposed it is in LAPACK's order of memory.
+    # NumPy also calls ssyrk, but releases the GIL; SciPy holds it. The transposed result is in LAPACK's memory order.
     hessian = (scaled.T @ scaled).T
     diagonal = np.einsum("ii->i", hessian)
     diagonal[:-1] += 1

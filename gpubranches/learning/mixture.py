@@ -33,8 +33,8 @@ def mixture_cut(
     The mixture is fitted by EM. With r_i the chance that item i is wanted, the cut after i items has the expected F1 2
     (sum_(j<=i) r_j + n_marked) / (i + sum_j r_j + 2 n_marked) (the plug-in rule; Ye, Chai, Lee and Chieu, Optimizing
     F-measures, ICML 2012). The cut lies half way to the next score. weights: (m,), how many items each score
-    represents, None for one each; with them the best scores are taken singly and the others in groups, smaller for
-    better scores.
+    represents, None for one each. With weights the best scores enter one by one and the others in groups, which are
+    smaller for better scores.
     """
     if len(scores) == 0:
         return None

@@ -1,4 +1,4 @@
-"""How much each model of a catalog counts in a linear model, by how well it predicts marks that it has not seen."""
+"""The weight of each model of a catalog in a linear model, from how well it predicts marks that it has not seen."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def part_scales(
     rows: (m, D), embeddings of two models, each whitened; positive: (m,); parts: the columns of each model; C,
     sample_weight, folds: as for `LogisticRegression`. A penalised model relies less on columns of a smaller scale. The
     share is the mean of `SHARES`, each weighed by the likelihood of the held-out rows, where all negatives together
-    weigh as much as all positives. So few marks move it little from a half. All scales are 1 if one class has no
-    held-out rows.
+    weigh as much as all positives. So a few marks move the share only a little from a half. All scales are 1 if one
+    class has no held-out rows.
     """
     right, wrong = (folds >= 0) & positive, (folds >= 0) & ~positive
     if not right.any() or not wrong.any():

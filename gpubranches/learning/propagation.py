@@ -64,7 +64,7 @@ class Diffusion:
         if not hasattr(self, "walk_"):
             raise NotFittedError("Diffusion: call fit before propagate")
         if scores.ndim not in (1, 2) or len(scores) != self.walk_.shape[0]:
-            raise ArrayError(f"scores: expected one a vector, {self.walk_.shape[0]}, got shape {scores.shape}")
+            raise ArrayError(f"scores: expected one per vector, {self.walk_.shape[0]}, got shape {scores.shape}")
         own = scores.astype(np.float32)
         share = np.float32(self.share)
         found: NDArray[np.float32] = own

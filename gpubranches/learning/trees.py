@@ -61,8 +61,8 @@ class RandomForest:
 def boxes_of(trees: Sequence[Any]) -> Boxes:
     """Return the positive leaves of fitted DecisionTreeClassifiers as boxes, tree i as estimator i.
 
-    The trees have two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left; for
-    integers that is x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive if it has
+    The trees have two classes, the second one positive, over uint8 codes. A split sends x <= threshold to the left. For
+    integers this means x <= floor(threshold), and x >= floor(threshold) + 1 to the right. A leaf is positive if it has
     more weight on the second class than on the first, as in `predict`.
     """
     members: list[Box] = []
@@ -98,6 +98,6 @@ def _checked(codes: NDArray[np.uint8], y: ArrayLike) -> NDArray[np.bool_]:
     if positive.all() or not positive.any():
         raise LabelError(
             f"expected marks of both kinds, got {int(positive.sum())} right and {int((~positive).sum())} wrong; mark "
-            "an item of each kind, or let random items serve as negatives"
+            "an item of each kind, or use random items as negatives"
         )
     return positive

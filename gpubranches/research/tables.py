@@ -37,5 +37,10 @@ def short(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
+def json_number(value: float) -> float | None:
+    """Return a number with four decimals for JSON, None for NaN."""
+    return None if math.isnan(value) else round(value, 4)
+
+
 def _line(cells: Sequence[object]) -> str:
     return f"| {' | '.join(map(str, cells))} |"

@@ -1,4 +1,4 @@
-"""The posterior over the score at which right items end, from the marks and the density of all scores."""
+"""The posterior over the score below which items are no longer right, from the marks and the density of all scores."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _PAGE_END = 10.0
 class BoundaryPosterior:
     """A posterior over P(right | score) = floor + (ceiling - floor) sigmoid((score - boundary) / width).
 
-    The posterior has three factors. The prior is half uniform in the logarithm of how many items lie above the
-    boundary, and half uniform in the score, both from `few` items on. The likelihood is that of the marks, at scores by
-    a model that did not see them. The third factor prefers gaps, because gaps separate kinds of things (low-density
-    separation; Chapelle and Zien, AISTATS 2005): it is D^-gaps, where D is the density at the boundary times the mean
-    excess of the scores above it, divided by how many scores lie above. D is 1 for an exponential tail and near 0 in a
-    gap.
+    The posterior has three factors. The prior is the mean of two distributions: uniform in the logarithm of how many
+    items lie above the boundary, and uniform in the score, both from `few` items on. The likelihood is that of the
+    marks, at scores by a model that did not see them. The third factor prefers gaps, because gaps separate kinds of
+    things (low-density separation; Chapelle and Zien, AISTATS 2005): it is D^-gaps, where D is the density at the
+    boundary times the mean excess of the scores above it, divided by how many scores lie above. D is 1 for an
+    exponential tail and near 0 in a gap.
 
     gaps, few: as above. After `fit`: boundaries_ (c,) float64, candidate boundaries, descending; sizes_ (c,), how many
     unmarked items lie above each; density_ (c,), D at each; unit_, the standard deviation of the scores; posterior_ (c,
@@ -136,9 +136,9 @@ class BoundaryPosterior:
     def places(self, count: int, *, explore: float) -> Floats:
         """Return `count` scores at which a mark is informative, (count,): even quantiles of the boundary's posterior.
 
-        explore: the share of the distribution that ignores gaps, and so has not settled on a group within a larger one.
-        This is a search for the boundary by bisection with noisy answers (Horstein 1963; Jedynak, Frazier and Sznitman,
-        Twenty questions with noise, 2012), with many questions at once.
+        explore: the share of the scores that are chosen without regard to gaps, because a gap may surround only a part
+        of the idea. This is a search for the boundary by bisection with noisy answers (Horstein 1963; Jedynak, Frazier
+        and Sznitman, Twenty questions with noise, 2012), with many questions at once.
         """
         self._fitted()
         belief = (1 - explore) * self.posterior_.sum(axis=(1, 2)) + explore * self._posterior(0.0)[0].sum(axis=(1, 2))

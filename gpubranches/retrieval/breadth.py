@@ -1,13 +1,13 @@
 """How broad an idea is: a narrow and a broad linear model are fitted to the marks, and evidence decides between them.
 
 A narrow idea (one breed) differs from its surroundings by what few items share. An embedding whitened by the whole
-catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) lies along the directions that
+catalog shows it, and nearly every random item is wrong. A broad idea (all dogs) differs from others in directions that
 whitening scales down, and many random items are right. So the broad model uses the embeddings without whitening, and
 all its unchecked negatives together weigh as much as ten marks. The evidence for a model is how well it predicts marks
 that it has not seen, with a boundary that prefers gaps of the catalog (`BoundaryPosterior`).
 
-The likelier model does not always give the better answer: if the boundary may lie at 30 items or at 3,000, nearly all
-of the broad answer may be wrong. So the expected F1 of both answers over both models is compared.
+The likelier model does not always give the better answer: if 30 items may be right or 3,000, nearly all of the broad
+answer may be wrong. So the expected F1 of both answers over both models is compared.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ STRENGTH = 10.0
 BROAD_UNCHECKED, NARROW_UNCHECKED = 10.0, 100.0
 """Weight of all unchecked negatives together, in marks."""
 TRUST = 4.0
-"""How much farther a narrow model reaches along the direction of the words, if it uses them."""
+"""How much a narrow model is stretched along the direction of the words, if it uses them."""
 TRUSTS = (2.0, 5.0, 12.0)
-"""How much farther a broad model may reach along it; evidence decides."""
+"""How much a broad model may be stretched along it; evidence decides."""
 CHOSEN_WEIGHT = 0.3
-"""Weight of a mark on an item that a person chose on a page: such items are easy ones. Suggestions near the cut of a
-narrow answer have the same weight for a broad boundary, because another score chose them."""
+"""Weight of a mark on an item that a person chose on a page, because such items are easy to classify.
+
+Suggestions near the cut of a narrow answer have the same weight for a broad boundary, because another score chose them.
+"""
 FEW_BROAD, FEW_NARROW = 30.0, 10.0
 """Sizes below which a broad and a narrow idea are unlikely."""
 _TYPICAL = 0.15
 _AGAINST_BROAD = 0.15
-"""Log odds against a broad idea for each item marked wrong on a page: of a broad idea the first page would be right."""
+"""Log odds against a broad idea for each item marked wrong on a page: the first page of a broad idea is right."""
 _FOR_WORDS, _FOR_BROAD_WORDS = 1.0, 2.0
 """Log odds before any mark: that the words are meant, and that an idea expressed in words is broad."""
 _RESERVE = 0.1
@@ -121,7 +123,7 @@ def reaching(matrix: NDArray[np.float32], direction: NDArray[np.float32], trust:
 def _fit_broad(
     view: View, data: TrainingData, words: NDArray[np.float32] | None = None, trust: float = TRUST
 ) -> LinearModel:
-    """Fit the broad model; its boundary gives suggestions near the cut of a narrow answer less weight."""
+    """Fit the broad model; for its boundary, suggestions near the cut of a narrow answer have less weight."""
     basis = np.diag(view.scales)
     if words is not None:
         basis = reaching(basis, words, trust)
@@ -171,7 +173,7 @@ def _boundary(
     left_out: (p + m,) float64, held-out scores of the marks; easy: (p + m,) bool, marks of less weight; few: the size
     below which the idea is unlikely.
     """
-    _, unmarked_scores, stands_for = scores.without(np.concatenate([data.positives, data.negatives]))
+    _, unmarked_scores, stands_for = scores.without(data.marked)
     weights, p = np.where(easy, CHOSEN_WEIGHT, 1.0), len(data.positives)
     return BoundaryPosterior(few=few).fit(
         unmarked_scores,
@@ -185,8 +187,7 @@ def _boundary(
 
 def _narrow_promises_more(view: View, data: TrainingData, found: Breadth, narrow: LinearModel) -> bool:
     """Return whether the expected F1 of the narrow answer is larger than that of the broad one by `_RESERVE`."""
-    marked = np.concatenate([data.positives, data.negatives])
-    ids, by_broad, stands_for = found.broad.scores.thinned(marked, _COMPARED)
+    ids, by_broad, stands_for = found.broad.scores.thinned(data.marked, _COMPARED)
     by_narrow = view.vectors(ids) @ narrow.weights + np.float32(narrow.intercept)
     p = len(data.positives)
     answers = [scores >= model.boundary.cut(p) for model, scores in ((found.broad, by_broad), (narrow, by_narrow))]

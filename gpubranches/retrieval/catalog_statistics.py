@@ -1,4 +1,4 @@
-"""Statistics of a catalog's embeddings and codes: means and whitenings, learnt from a sample that seldom changes."""
+"""Statistics of a catalog's embeddings and codes: means and whitenings, learnt from a sample that rarely changes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """How complete an answer is: precision and recall of the matches, with 90% intervals, and the shift of its cut.
 
-What is not known of the chance to be right is described by 4,000 curves, drawn from a prior (`curves`). The items of an
-audit are drawn at random with known chances and then looked at. They weigh the curves by how well each predicted them
-(importance sampling). Precision and recall are quantiles over the curves: known items, plus binomial draws of the
-others. The draw of an audit depends on the scores alone, so the weights need no correction for it (Rubin, Inference and
-missing data, Biometrika 1976).
+The uncertainty about the chance to be right is described by 4,000 curves, drawn from a prior (`curves`). The items of
+an audit are drawn at random with known chances, and then a person marks them. They weigh the curves by how well each
+predicted them (importance sampling). Precision and recall are quantiles over the curves: known items, plus binomial
+draws of the others. The draw of an audit depends on the scores alone, so the weights need no correction for it (Rubin,
+Inference and missing data, Biometrika 1976).
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ class Completeness:
 
     ranking: the result of the refine, before any later cut; marks: the marks it was refined with; universe: the number
     of items that could have been ranked; seed: of all draws; earlier: audited items of earlier rankings, which weigh
-    half. They are assumed to tell the same about this ranking's curve as about theirs: how steeply it falls around its
-    cut. breadth: the judged breadth of the idea, None if it was not judged. drawn: all items drawn so far for audits of
-    this ranking.
+    half. The assumption is that the curve of this ranking falls as steeply around its cut as theirs did. breadth: the
+    judged breadth of the idea, None if it was not judged. drawn: all items drawn so far for audits of this ranking.
 
     Recall refers to the whole universe: the matches, the ranked items below the cut, and an estimate of the right items
     that are not ranked. Before an audit these are .7% of the right items (90%: .05% to 9%), by the prior.
@@ -195,7 +194,7 @@ class Completeness:
         return RandomChecks(max(0, self.universe - cut.total - left_out), wrong, right)
 
     def evidence(self, marks: ItemLabels) -> Evidence:
-        """Return the audited items that are ranked and marked by now, with those of earlier rankings.
+        """Return the audited items that are ranked and marked now, with those of earlier rankings.
 
         marks: the present marks that were made in an audit.
         """
@@ -213,9 +212,9 @@ class Completeness:
         """Return precision and recall of the matches, each (low, middle, high): 5%, 50% and 95% quantiles.
 
         matched: (m,) bool of the ranking's items; marks: all present marks; audited: those made in an audit; joined:
-        how many items marked right match that are not in the ranking. Both are None without a match. They are also None
-        without an audit if the scores are votes or come from fewer than 4 positives, because then nothing is known of
-        the curve.
+        the number of matching items that are not in the ranking, because they were marked right later. Both are None
+        without a match. They are also None without an audit if the scores are votes or come from fewer than 4
+        positives, because then nothing is known of the curve.
         """
         return self._estimates(matched, marks, audited, joined)[:2]
 
@@ -325,7 +324,7 @@ class Completeness:
     def _middle_curve(self, audited: ItemLabels) -> Floats:
         """Return the curve of the mean log odds and log slopes, (1, 3).
 
-        The mean of all curves falls more slowly than any of them; by it a cut for recall would take in far too many
+        The mean of all curves falls more slowly than any of them; with it, a cut for recall would include far too many
         items. A ceiling lowers all chances by the same factor and hardly moves a cut.
         """
         weights = self._weights(self.evidence(audited), audited)
@@ -368,7 +367,7 @@ class Completeness:
         x = np.sort(self._x[rows], kind="stable")  # already sorted except for marked items
         if len(x) == 0:
             return np.zeros(CURVES)
-        one_sided = x[0] >= 0 or x[-1] <= 0  # of the cut, as long lists are: these need no second sort
+        one_sided = x[0] >= 0 or x[-1] <= 0  # long lists are; then the order of x is that of the distances
         step = 1 if x[0] >= 0 else -1
         nearest = x[::step].copy() if one_sided else x[np.argsort(np.abs(x), kind="stable")]
         edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)

@@ -1,10 +1,10 @@
-"""Curves that give the chance to be right at a score: 4,000 draws of the unknowns of an answer.
+"""Curves that give the chance to be right at a score: 4,000 draws of the unknown parameters of an answer.
 
 The chance of an unmarked item to be right is a logistic curve of its distance from the cut, with one slope above the
 cut and one below, times a ceiling. The ceiling is below 1 where embeddings do not separate the wanted items from
 similar ones: then even the best scores are not sure.
 
-For a broad idea (`breadth.judge`) the curves come from the posterior over its boundary, half of them without trust in
+For a broad idea (`breadth.judge`) the curves come from the posterior over its boundary, half of them without regard to
 the gaps of the catalog. For a narrow idea some of the curves, as many as the chance that the idea is broad, say that
 most of the right items are not ranked at all.
 """

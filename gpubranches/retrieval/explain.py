@@ -25,7 +25,7 @@ class Bound:
     """One dim of a box and the item's code in it, all in 0..255.
 
     margin: the distance of the code to the nearer bound, 0 on the bound; if negative, how far the bound would have to
-    move to include the code. A bound at 0 or 255 excludes nothing; margin is None if both are such.
+    move to include the code. A bound at 0 or 255 excludes nothing; margin is None if this holds for both bounds.
     """
 
     dim: int
@@ -86,7 +86,7 @@ class Explanation:
 
     @property
     def outcome(self) -> Outcome:
-        """How far the item came; its mark is not considered."""
+        """The stage that the item reached; its mark is not considered."""
         if self.threshold is None:
             return "votes"
         if self.votes < self.needed:

@@ -25,10 +25,9 @@ class Hit(NamedTuple):
 class Hits:
     """The items nearest to one query, nearest first; there are fewer than k where fewer exist.
 
-    ids: (m,) int64; distances: (m,) float32: squared L2 where codes are compared, by the ranks of two models that of
-    `fuse`, else 1 - cosine of vectors centred on their mean, see `Backend.search`; source: what computed it, e.g.
-    "cpu/bits+embeddings"; catalog: holds the items.
-    Iterating yields a `Hit` for each item.
+    ids: (m,) int64; distances: (m,) float32: squared L2 if codes are compared, the distance of `fuse` in a catalog of
+    two models, else 1 - cosine of vectors centred on their mean, see `Backend.search`; source: what computed it, e.g.
+    "cpu/bits+embeddings"; catalog: the catalog of the items. Iterating yields a `Hit` for each item.
     """
 
     ids: NDArray[np.int64]

@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
+
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
+SAME = 0.94
+"""The cosine from which on two items count as the same picture, as in clip-retrieval."""
+COMPARED = 2000
+"""Items that are compared with each other; the memory for it grows with their square."""
 
-def without_near_duplicates(catalog: Catalog, ids: NDArray[np.int64], cosine: float, most: int) -> NDArray[np.intp]:
-    """Return the rows of ids without those whose embedding has that cosine, or more, with one of an earlier row.
 
-    ids: (m,); the first `most` are compared, the others stay. Without stored embeddings all stay, because decoded ones
-    do not tell near duplicates apart. Raises UsageError for unknown and deleted ids.
+def without_near_duplicates(catalog: Catalog, ids: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the rows of ids without those whose embedding has a cosine of `SAME` or more with one of an earlier row.
+
+    ids: (m,); the first `COMPARED` are compared, the others stay. Without stored embeddings all stay, because decoded
+    ones do not tell near duplicates apart. Raises UsageError for unknown and deleted ids.
     """
     if not catalog.stores_embeddings:
         return np.arange(len(ids))
-    vectors = catalog.embeddings(ids[:most])
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    similar = vectors @ vectors.T >= cosine
+    vectors = unit(catalog.embeddings(ids[:COMPARED]))
+    similar = vectors @ vectors.T >= SAME
     kept: list[int] = []
     for row in range(len(vectors)):
         if not similar[row, kept].any():

@@ -26,8 +26,8 @@ REACHED = 1000
 """Number of best items whose scores are propagated among neighbours at first; those below the cut are labelled
 wrong."""
 EASIER, SHARE = 0.0, 0.4
-"""Parameters of the cut, see `Rescorer`. With 32 bytes an item right items are less separated from the rest, so the cut
-is stricter."""
+"""Parameters of the cut, see `Rescorer`. With 32 bytes per item, right items are less separated from the rest, so the
+cut is stricter."""
 BELIEVED = 1.0
 """Log odds of a broad idea from which its labels, which may be many, are used."""
 LARGEST_SHARE = 10
@@ -44,7 +44,7 @@ Ids = NDArray[np.int64]
 def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: int) -> tuple[Ids, Ids]:
     """Return ids of unmarked items that are probably right, and of high-scoring ones that are probably wrong.
 
-    8 to 22 marks and 1,000 random items say little about where an idea ends. The items of the catalog around it say
+    8 to 22 marks and 1,000 random items say little about where an idea ends. The items of the catalog around it show
     where the density ends (learning from positive and unlabelled examples; Liu, Dai, Li, Lee and Yu, Building Text
     Classifiers Using Positive and Unlabeled Examples, ICDM 2003, call the scheme "two-step"). For a broad idea
     (`breadth.judge`, on codes) the labels lie above and below the boundary of the broad model. For a narrow idea a
@@ -52,17 +52,15 @@ def pseudo_labels(backend: Backend, catalog: Catalog, data: TrainingData, seed: 
     whole catalog. Their scores are propagated among neighbours and cut as in the second stage (`Rescorer`), with codes
     in place of embeddings.
 
-    Both arrays are (m,) int64 and the same on every backend. They are empty without a negative to learn from, and if no
-    group stands out. seed: of the draw of labels if there are many.
+    Both arrays are (m,) int64 and the same on every backend. They are empty if there is no negative to learn from, and
+    if too many items would be right. seed: of the draw of labels if there are many.
     """
-    wrong = np.concatenate([data.negatives, data.unchecked])
-    if len(wrong) == 0:
-        return wrong, wrong
-    marked = np.concatenate([data.positives, data.negatives])
+    if len(data.wrong) == 0:
+        return data.wrong, data.wrong
     breadth = judge(CodeView(backend, catalog), replace(data, words=None))
     if breadth.log_odds > BELIEVED:
-        ids, scores, _ = breadth.broad.scores.without(marked)
-        return labels_around(ids, scores >= breadth.broad.boundary.cut(len(data.positives)), marked, seed)
+        ids, scores, _ = breadth.broad.scores.without(data.marked)
+        return labels_around(ids, scores >= breadth.broad.boundary.cut(len(data.positives)), data.marked, seed)
     return _narrow_labels(backend, catalog, data)
 
 
@@ -81,18 +79,16 @@ def labels_around(ids: Ids, matched: NDArray[np.bool_], marked: Ids, seed: int) 
 
 def _narrow_labels(backend: Backend, catalog: Catalog, data: TrainingData) -> tuple[Ids, Ids]:
     positives, negatives = data.positives, data.negatives
-    wrong = np.concatenate([negatives, data.unchecked])
 
     def vectors(ids: Ids) -> NDArray[np.float32]:
         return code_vectors(catalog, ids)
 
     mean, whitening = code_statistics(catalog)
     model = Rescorer(C=STRENGTH, negative_weight=data.negative_weight, reached=REACHED, easier=EASIER, share=SHARE).fit(
-        vectors(positives), vectors(wrong), mean, whitening, n_checked=len(negatives)
+        vectors(positives), vectors(data.wrong), mean, whitening, n_checked=len(negatives)
     )
-    marked = np.concatenate([positives, negatives])
-    best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(marked)).ids
-    best = best[~among(best, marked)]
+    best = backend.score(model.weights_, tier="codes", limit=4 * REACHED + len(data.marked)).ids
+    best = best[~among(best, data.marked)]
     own = (vectors(best) - mean) @ model.weights_ + np.float32(model.intercept_)
     scores, threshold, _ = model.propagate(best, own.astype(np.float32), positives, negatives, vectors)
     right: NDArray[np.bool_] = scores >= np.float32(threshold)

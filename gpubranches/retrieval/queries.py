@@ -81,16 +81,18 @@ def parse(text: str) -> Query:
                | any other words up to a sign      words
 
     So "t-shirt" and "black-and-white" are words. Words that contain a sign between spaces, or begin with # or picture:,
-    need quotes. Quotes elsewhere are part of the words. Any white space separates words. Raises UsageError for an empty
+    need quotes. All other quotes are part of the words. Any white space separates words. Raises UsageError for an empty
     term, for another text after # or picture:, for more than 32 terms or 1,000 letters, and if no term is added.
     """
     signed = _signed_terms(text)
     added = tuple(term for sign, term, _ in signed if sign == "+")
     subtracted = tuple(term for sign, term, _ in signed if sign == "-")
     if len(signed) > MOST_TERMS:
-        raise UsageError(f"text: expected at most {MOST_TERMS} terms, got {len(signed)}")
+        refused = UsageError(f"text: expected at most {MOST_TERMS} terms, got {len(signed)}")
+        raise refused.because("query-terms", most=MOST_TERMS, count=len(signed))
     if not added:
-        raise UsageError("text: expected an added term, got only subtracted ones; name first what to look for")
+        refused = UsageError("text: expected an added term, got only subtracted ones; name first what to look for")
+        raise refused.because("query-subtracted")
     return Query(added, subtracted)
 
 
@@ -98,8 +100,8 @@ def parse(text: str) -> Query:
 class WrittenTerm:
     """A term of a query as it was written.
 
-    sign: "+" or "-"; text: as written, without the sign; others: the query without this term, "" where the other terms
-    alone are none.
+    sign: "+" or "-"; text: as written, without the sign; others: the query without this term, "" if the other terms are
+    no valid query.
     """
 
     sign: str
@@ -135,15 +137,10 @@ def combine(
     shares = np.maximum(subtracted @ summed, 0) * np.float32(SUBTRACTED)
     direction: NDArray[np.float32] = (summed - shares @ subtracted).astype(np.float32)
     if not np.linalg.norm(direction) > 1e-6:
-        raise UsageError("text: the terms cancel each other out, and nothing is left to search for; remove one of them")
+        raise UsageError(
+            "text: the terms cancel each other out, and nothing is left to search for; remove one of them"
+        ).because("query-cancelled")
     return direction
-
-
-def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows, (m, D), scaled to unit length; a row of zeros stays zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled
 
 
 def of_kind(kind: type[T], terms: Sequence[Term]) -> list[T]:
@@ -154,10 +151,11 @@ def of_kind(kind: type[T], terms: Sequence[Term]) -> list[T]:
 def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
     """Return sign, term and written text of each term."""
     if len(text) > LONGEST:
-        raise UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
+        refused = UsageError(f"text: expected at most {LONGEST:,} letters, got {len(text):,}")
+        raise refused.because("query-long", most=LONGEST, count=len(text))
     tokens = text.split()
     if not tokens:
-        raise UsageError("text: expected a word or more, got nothing; type what to look for")
+        raise UsageError("text: expected a word or more, got nothing; type what to look for").because("query-empty")
     terms: list[tuple[str, Term, str]] = []
     at = 0
     while at < len(tokens):
@@ -167,7 +165,8 @@ def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
         end = _end(tokens, at)
         if end == at:
             got = repr(tokens[at]) if at < len(tokens) else "the end"
-            raise UsageError(f"text: expected a term after {sign}, got {got}; write, for example, dog + #17 - cat")
+            refused = UsageError(f"text: expected a term after {sign}, got {got}; write, for example, dog + #17 - cat")
+            raise refused.because("query-term", sign=sign)
         written = " ".join(tokens[at:end])
         terms.append((sign, _term(written), written))
         at = end
@@ -175,7 +174,7 @@ def _signed_terms(text: str) -> list[tuple[str, Term, str]]:
 
 
 def _reads_as(text: str, signed: list[tuple[str, Term, str]]) -> bool:
-    """Return whether a text is a query of these terms; a quote that is left over may have joined two of them."""
+    """Return whether a text is a query of these terms; an unpaired quote may have joined two of them."""
     try:
         parse(text)
     except UsageError:
@@ -200,16 +199,18 @@ def _quoted(text: str) -> bool:
 def _term(text: str) -> Term:
     if _quoted(text):
         if not text[1:-1].strip():
-            raise UsageError("text: expected a word or more between the quotes, got none")
+            raise UsageError("text: expected a word or more between the quotes, got none").because("query-empty")
         return Words(text[1:-1].strip())
     if text.startswith("#"):
         if item := _ITEM.fullmatch(text):
             return Item(int(item[1]))
         raise UsageError(
             f'text: expected the id of an item after #, got {text!r:.80}; put words that begin so in "quotes"'
-        )
+        ).because("query-item", text=text[:80])
     if text.startswith("picture:"):
         if picture := _PICTURE.fullmatch(text):
             return Picture(picture[1])
-        raise UsageError(f'text: expected the name of a picture, got {text!r:.80}; put words that begin so in "quotes"')
+        raise UsageError(
+            f'text: expected the name of a picture, got {text!r:.80}; put words that begin so in "quotes"'
+        ).because("query-picture")
     return Words(text)

@@ -1,4 +1,4 @@
-"""What random items outside an answer tell about right items that resemble nothing marked.
+"""What random items outside an answer show about right items that resemble no marked item.
 
 The scores of a model tell nothing about such items: a second group, unlike the first, may score lower than anything
 else. Only a uniform sample of all that does not match bounds their number. If none of n sampled items is right, the

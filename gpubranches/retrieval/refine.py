@@ -70,11 +70,11 @@ def has_second_stage(catalog: Catalog, model: Model, wanted: bool | None) -> boo
     catalog has none, and for "linear" without it.
     """
     if wanted and not catalog.has_embeddings:
-        raise UsageError("second_stage: the catalog has no embeddings; refine without the second stage")
+        raise UsageError("second_stage: the catalog has no embeddings; use votes alone")
     second_stage = catalog.has_embeddings if wanted is None else wanted
     if model == "linear" and not second_stage:
         raise UsageError(
-            "model: linear is a second stage over the whole catalog, which needs embeddings; choose another"
+            "model: linear is a second stage over the whole catalog and needs embeddings; choose another model"
         )
     return second_stage
 
@@ -126,7 +126,7 @@ def _find_by_votes(
         if model in TAUGHT:
             right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
         else:
-            right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
+            right, wrong = data.positives, data.wrong
         boxes = _train(catalog, right, wrong, model, seed, {})
     with _timed(timings, "boxes"):
         votes = votes_for(lean, boxes.n_estimators)
@@ -172,8 +172,7 @@ def _rank_broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> 
     """Rank the whole catalog by the broad model and cut where the expected F1 is largest."""
     broad = breadth.broad
     threshold = broad.boundary.cut(len(data.positives))
-    marked = np.concatenate([data.positives, data.negatives])
-    ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, marked)
+    ids, scores = view.listed(broad.weights, broad.intercept, broad.scores, threshold, data.marked)
     matched = scores >= np.float32(threshold)
     matched[among(ids, data.positives)] = True
     matched[among(ids, data.negatives)] = False
@@ -190,7 +189,7 @@ def _rank_broadly(view: EmbeddingView, data: TrainingData, breadth: Breadth) -> 
 
 def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train boxes for the answer of a broad model; models that learn from pseudo-labels take them from its ranking."""
-    right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
+    right, wrong = data.positives, data.wrong
     if model in TAUGHT:
         more, near = labels_around(ranking.ids, ranking.matched, np.concatenate([right, data.negatives]), seed)
         right = np.concatenate([right, more])
@@ -200,10 +199,10 @@ def _train_around(ranking: Ranking, catalog: Catalog, data: TrainingData, model:
 
 def _train_wide(backend: Backend, catalog: Catalog, data: TrainingData, model: Model, seed: int) -> Boxes:
     """Train wide boxes, which contain the candidates of a second stage."""
-    if model == "branch":  # its boxes are too few to be wide, so they are grown around pseudo-labels here, too
+    if model == "branch":  # it has too few boxes to make them wide, so they are grown around pseudo-labels here, too
         right, wrong = _with_pseudo_labels(backend, catalog, data, seed)
     else:
-        right, wrong = data.positives, np.concatenate([data.negatives, data.unchecked])
+        right, wrong = data.positives, data.wrong
     return _train(catalog, right, wrong, model, seed, _WIDE.get(model, {}))
 
 
@@ -226,7 +225,7 @@ def _rank_narrowly(view: EmbeddingView, data: TrainingData, boxes: Boxes | None,
     uses_words = breadth is not None and breadth.broad.uses_words
     rescorer = Rescorer(negative_weight=data.negative_weight).fit(
         catalog.embeddings(data.positives),
-        catalog.embeddings(np.concatenate([data.negatives, data.unchecked])),
+        catalog.embeddings(data.wrong),
         view.mean,
         view.whitening,
         view.local,

@@ -61,15 +61,15 @@ class Rescorer:
     marks are part of this graph with their labels. So a group is found whole even if the marks reach only its edge. The
     held-out score of a positive is then the score it would have had without its own mark in the graph.
 
-    A few positives tell little about what they have in common. If a query put it in words, the penalty is weaker along
-    the direction of the words, as if there were a further feature, `breadth.TRUST` times the product with that
-    direction. The model uses it as far as the marks agree; `benchmarks/words.py` measures the gain.
+    A few positives show little of what they have in common. If the query has words, the penalty is weaker along the
+    direction of the words, as if there were a further feature: `breadth.TRUST` times the product with that direction.
+    The marks decide how much the model uses it; `benchmarks/words.py` measures the gain.
 
     The cut is the mean of two estimates. The first lies at `share` of the way from 0, the decision threshold of the
-    class-balanced model, to the mean held-out score. The second is `mixture_cut`, which sees how many items of the
-    catalog have which score, and so depends on how rare the wanted items are; it assumes that the mean score of all
-    wanted items lies `easier` standard deviations below that of the marked ones. A quantile of 8 to 22 held-out scores
-    would depend on one or two of them, and marks from a first page are easier than other items: it gives a lower F1
+    class-balanced model, to the mean held-out score. The second is `mixture_cut`, which uses the distribution of the
+    scores of the catalog, and so depends on how rare the wanted items are; it assumes that the mean score of all wanted
+    items lies `easier` standard deviations below that of the marked ones. A quantile of 8 to 22 held-out scores would
+    depend on one or two of them, and marks from a first page are easier than other items: it gives a lower F1
     (`benchmarks/quality.py` compares them).
     """
 
@@ -328,7 +328,7 @@ class Rescorer:
 def score_std(held_out: NDArray[np.float64]) -> float:
     """Return the standard deviation of held-out scores, (p,), or a tenth of their mean if that is larger.
 
-    The marks of a coherent group have nearly equal scores after propagation. In so small a unit the mixture of `cut`
+    The marks of a coherent group have nearly equal scores after propagation. With so small a unit the mixture of `cut`
     would take the background for the group.
     """
     return max(float(held_out.std()), _LEAST_SCORE_STD * float(held_out.mean()), 1e-3)

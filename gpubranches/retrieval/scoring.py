@@ -215,8 +215,8 @@ class EmbeddingView:
     ) -> tuple[Ids, Scores]:
         """Return ids and scores, best first, of all items above the cut, of many below it, and of the marked items.
 
-        Below the cut `LISTED` items are listed, and half as many as there are above; by bits only those that may be
-        above it but for the error of the estimates. All scores are exact if the embeddings have at most `MOST_SCANNED`
+        Below the cut `LISTED` items are listed, and half as many as there are above; by bits only those that may belong
+        above it, given the error of the estimates. All scores are exact if the embeddings have at most `MOST_SCANNED`
         bytes. Else the scores of the items nearest to the cut are exact, as many as `MOST_READ` bytes hold and at least
         `NEAR_CUT`, so that no estimate decides whether an item near the cut matches.
         """

@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from gpubranches.catalog.codec import Codec
 from gpubranches.catalog.pictures.decoding import decoded_path
-from gpubranches.core.arrays import as_ids, check_array
+from gpubranches.core.arrays import as_ids, check_array, unit
 from gpubranches.core.embedding_space import EmbeddingSpace
 from gpubranches.core.threads import one_thread
 from gpubranches.core.tie_order import best_first
@@ -21,7 +21,7 @@ from gpubranches.encoders import open_embedder
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.fusion import DEPTH, fuse
 from gpubranches.retrieval.hits import Hits
-from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse, unit
+from gpubranches.retrieval.queries import Item, Picture, Query, Term, Words, combine, of_kind, parse
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
@@ -79,8 +79,8 @@ class Searcher:
         image embedding, (D,) of floats, or a code, (d,) uint8. by_codes: compare codes even if there are embeddings,
         for one text, item or code; a text needs a head with a text tower.
 
-        Raises UsageError for another query, for a text that cannot be read, and for what the catalog or the embedder
-        has nothing to compare by; DataError for a file that is not a picture.
+        Raises UsageError for another query, for a text that cannot be read, and for a query that the catalog or the
+        embedder cannot answer; DataError for a file that is not a picture.
         """
         match query:
             case str():
@@ -120,7 +120,8 @@ class Searcher:
 
     def _parsed(self, query: Query, k: int, where: str | None, by_codes: bool) -> Hits:
         if not self.catalog.D and not isinstance(query.single, Item):
-            raise UsageError("text: the catalog has codes only, so search by one item, for example #17")
+            refused = UsageError("text: the catalog has codes only, so search by one item, for example #17")
+            raise refused.because("query-codes-only")
         if query.single is not None:
             return self.search(query.single, k, where=where, by_codes=by_codes)
         if by_codes:
@@ -130,7 +131,7 @@ class Searcher:
     def _text(self, text: str, k: int, where: str | None, by_codes: bool) -> Hits:
         """Search by a text, centred on the mean of texts: texts and images lie in different regions."""
         if not text.strip():
-            raise UsageError("text: expected a word or more, got nothing; type what to look for")
+            raise UsageError("text: expected a word or more, got nothing; type what to look for").because("query-empty")
         if by_codes:
             embedder = self._embedder("a text")
             return self._by_codes(self._codec().encode_texts(embedder.texts([text])), k, where)
@@ -155,7 +156,7 @@ class Searcher:
         return self._nearest_to(self._centred(unit[None]), k, where)
 
     def _direction(self, query: Query) -> NDArray[np.float32]:
-        """Return the direction of a query, (D,); models that read no texts have no part in one with added words."""
+        """Return the direction of a query, (D,). If words are added, models that read no texts have zeros in it."""
         added, subtracted = query.added, query.subtracted
         words = self._words(added)
         direction = combine(
@@ -192,7 +193,7 @@ class Searcher:
             raise UsageError(
                 f"search: {query} needs an embedder, got none; pass embedder={hint!r} (--embedder for a command), "
                 "or search by an item"
-            )
+            ).because("query-no-model")
         return self.embedder
 
     def _centred(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -239,7 +240,9 @@ class Searcher:
     def _codec(self) -> Codec:
         codec = self.catalog.codec
         if codec is None:
-            raise UsageError("by_codes: the catalog has ready codes and no head to make others by; search by an item")
+            raise UsageError(
+                "by_codes: the catalog has codes but no head that could make codes of a query; search by an item"
+            )
         return codec
 
 
@@ -251,7 +254,7 @@ def _only(directions: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
 
 
 def _no_picture(name: str) -> NDArray[np.float32]:
-    raise UsageError(f"picture:{name} is known only in the session of its upload; search by the picture itself")
+    raise UsageError(f"picture:{name} exists only in the session of its upload; search by the picture itself")
 
 
 def centred_texts(catalog: Catalog, embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
@@ -268,6 +271,6 @@ def require_embedder(catalog: Catalog, embedder: Embedder) -> None:
     """Raise SpaceMismatchError or UsageError unless the embedder's space is the catalog's."""
     catalog.space.require(EmbeddingSpace(embedder=embedder.identity))
     if not catalog.D:
-        raise UsageError("embedder: the catalog has codes only, no text or image can be compared with them")
+        raise UsageError("embedder: the catalog has only codes, which cannot be compared with texts or images")
     if embedder.D != catalog.D:
         raise UsageError(f"embedder: expected one with {catalog.D} dims as in the catalog, got {embedder.D}")

@@ -15,6 +15,8 @@ from gpubranches.retrieval.breadth import Breadth
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
 
+SUGGESTED = 20
+"""The default number of items that are suggested at a time."""
 EXPLORE = 0.3
 """The share of the suggestions for a broad idea that ignores the gaps of the catalog, see
 `BoundaryPosterior.places`."""

@@ -33,3 +33,13 @@ class TrainingData:
     near_cut: NDArray[np.bool_]
     negative_weight: float = NEGATIVE_WEIGHT
     words: NDArray[np.float32] | None = None
+
+    @property
+    def marked(self) -> Ids:
+        """All marked items, positives first, (p + m,) int64."""
+        return np.concatenate([self.positives, self.negatives])
+
+    @property
+    def wrong(self) -> Ids:
+        """All items that serve as negatives, those marked wrong first."""
+        return np.concatenate([self.negatives, self.unchecked])

@@ -47,8 +47,8 @@ def by_votes(
     """Rank the items with a vote, best first. A majority of votes matches; marks decide for marked items.
 
     votes: the least votes that the list must reach down to, if less than a majority. The list has all items with these
-    votes, then so many of the others that it has at least `LISTED` items and at least `BELOW` of the others, and all
-    items marked right. The items with votes of a random sample of the catalog stand for those that are not listed.
+    votes, all items marked right, and as many other items as are needed for at least `LISTED` items in all and at least
+    `BELOW` others. A random sample of the catalog represents the items with votes that are not listed.
     """
     majority = boxes.n_estimators // 2 + 1
     found = _listed(backend, catalog, boxes, majority if votes is None else min(votes, majority), where)

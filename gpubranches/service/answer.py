@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubranches.core.arrays import among
-from gpubranches.core.bitmaps import Bitmap
+from gpubranches.core.arrays import among, as_ids
 from gpubranches.core.boxes import Boxes
 from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Interval, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
 from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
-from gpubranches.retrieval.explain import votes_needed
+from gpubranches.retrieval.explain import Explanation, explain_in, votes_needed
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.voting import by_votes, votes_for
 from gpubranches.service.export.item_table import Known
@@ -28,25 +27,27 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.engines import Backend
 
-PARTS = ("all", *TIERS, "below", "new", "gone")
-"""Lists of an answer: the matches, the matches by tier, items just below the cut, changes since the last round."""
+PARTS = ("all", *TIERS, "below", "right", "new", "gone")
+"""Lists of an answer: matches, matches by tier, items just below the cut, items marked right, changes since a round."""
 JUST_BELOW = 200
 """Items under the cut that are listed."""
+_OUTSIDE_DRAWN = 1000
+"""Number of random ids to draw from; those that the filter admits may join an audit."""
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """The answer of one find all. It never changes: another cut, estimate or mark gives another answer.
+    """The answer of one find all. It never changes: another cut, estimate or mark gives a new object.
 
     ranking: the items, best first, and which of them match; completeness: estimates of how many matches are right and
     how many are missing; options: those of the find all; boxes: of the model, or None; coding, generation: of the
     catalog when it was found; before: the matches of the last round with its cut, None in the first round; breadth: the
     judged breadth of the idea, None by votes alone.
 
-    marks, audited: those that its matches, parts and `current` honour, see `with_marks`; by default those of the find
-    all. `ranking` is as it was found and cut.
+    marks, audited: the marks that decide its matches, parts and `current`, see `with_marks`; by default those of the
+    find all. `ranking` does not depend on these marks.
     """
 
     catalog: Catalog
@@ -69,9 +70,9 @@ class Answer:
     # Its marks
 
     def with_marks(self, marks: ItemLabels, audited: ItemLabels) -> Answer:
-        """Return the same answer under other marks: items marked wrong do not match, items marked right do.
+        """Return the same answer with other marks: items marked wrong do not match, items marked right do.
 
-        marks: of the items that its filter lets in; audited: those of an audit.
+        marks: of the items that its filter admits; audited: those of an audit.
         """
         held = self.completeness.marks if self.marks is None else self.marks
         return self if marks == held else replace(self, marks=dict(marks), audited=dict(audited))
@@ -130,7 +131,7 @@ class Answer:
 
     @cached_property
     def moved(self) -> tuple[int, int]:
-        """How many items joined and how many left the matches because of marks since the find all."""
+        """How many items became matches, and how many are no longer matches, because of marks since the find all."""
         now, before = self.listed, self.ranking
         size = len(before.ids)
         joined = int(np.count_nonzero(now.matched[:size] & ~before.matched)) + len(now.ids) - size
@@ -161,7 +162,8 @@ class Answer:
         """The parts by name, in the order of PARTS; tiers and changes only if the answer has them.
 
         all: what matches; sure, likely, borderline: see `Completeness.tiers`; below: the first 200 that do not match,
-        without marked items; new, gone: items that match now but did not before, and the reverse.
+        without marked items; right: what is marked right; new, gone: items that match now but did not
+        before, and the reverse.
         """
         ranking, matched = self.listed, self.listed.matched
         parts = {"all": self.matches}
@@ -171,6 +173,8 @@ class Answer:
         marked = np.fromiter({**self.completeness.marks, **(self.marks or {})}, np.int64)
         below = np.flatnonzero(~matched & ~among(ranking.ids, marked))[:JUST_BELOW]
         parts["below"] = Matches(self.catalog, ranking, below, self._known)
+        right = np.array([item for item, label in self._known.marks.items() if label > 0], np.int64)
+        parts["right"] = self._items(matched & among(ranking.ids, right))
         if self.before is not None:
             now, before = self.matches, self.before
             parts["new"] = replace(now, rows=now.rows[~among(now.ids, before.ids)])
@@ -186,7 +190,7 @@ class Answer:
 
     @property
     def min_votes(self) -> int:
-        """Votes at which the boxes take an item: to match by votes alone, or to be ranked; 1 without boxes."""
+        """The votes that an item needs to match by votes alone, or to be ranked by a second stage; 1 without boxes."""
         return 1 if self.boxes is None else votes_needed(self.ranking, self.boxes)
 
     # Other cuts and estimates
@@ -237,22 +241,20 @@ class Answer:
         return self.completeness.recall_alike(matched[:size], marks, audited, joined=len(matched) - size)
 
     def random_checks(self, marks: ItemLabels) -> RandomChecks:
-        """Return what random items that do not match are marked, see `Completeness.random_checks`."""
+        """Return how random items that do not match are marked, see `Completeness.random_checks`."""
         return self.completeness.random_checks(self.ranking, marks)
 
     def audit(
-        self, count: int, marks: ItemLabels, outside: Ids, *, anywhere: bool, recall: float | None
+        self, count: int, marks: ItemLabels, seed: int, *, anywhere: bool, recall: float | None
     ) -> tuple[Answer, Ids]:
-        """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`.
-
-        outside: random ids of what its filter lets in.
-        """
+        """Return the answer with a further audit, and the ids of its items to mark, see `Session.audit`."""
         known, drawn = self.completeness, self.completeness.drawn
         waiting = drawn.ids[(drawn.anywhere == anywhere) & ~among(drawn.ids, np.fromiter(marks, np.int64))]
         waiting = waiting[self.catalog.alive(waiting)][:count]
         left = count - len(waiting)
         if left == 0:
             return self, waiting
+        outside = self._random_ids(seed)
         if anywhere:
             outside = outside[~among(outside, self.ranking.ids[self.ranking.matched])]
             sample = known.draw_anywhere(left, marks, outside)
@@ -264,14 +266,15 @@ class Answer:
         """Return the answer with the items of a further audit, see `Completeness.draw_audit`."""
         return replace(self, completeness=self.completeness.with_audit(sample))
 
-    def relisted(self, backend: Backend, lean: float, where: Bitmap | None) -> Answer:
+    def relisted(self, backend: Backend, lean: float) -> Answer:
         """Return an answer by votes with a list long enough for a cut; its boxes are applied to the present catalog.
 
-        where: bitmap of its filter, None for all items. Raises UsageError where the codes are others by now.
+        Raises UsageError where the codes are others by now.
         """
         catalog = self.catalog
         if self.boxes is None or self.coding != catalog.coding:
             raise UsageError("recut: the catalog's codes were made anew since the last find all; find all again")
+        where = None if self.options.where is None else catalog.where(self.options.where)
         labels = self.completeness.marks
         marked = [np.array([i for i, label in labels.items() if label == wanted], np.int64) for wanted in (1, -1)]
         right, wrong = (ids[catalog.alive(ids)] for ids in marked)
@@ -282,7 +285,23 @@ class Answer:
         ranking = replace(ranking, source=self.ranking.source, timings_ms=timings)
         return replace(self, ranking=ranking, completeness=self.completeness.over(ranking))
 
+    def explain(self, item: int, mark: int) -> Explanation:
+        """Explain why an item is in the answer or is not, see `Session.explain`. mark: of the item, 0 for none."""
+        ids = as_ids([item])
+        if self.boxes is None:
+            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
+        if self.coding != self.catalog.coding:
+            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
+        return explain_in(self.ranking, self.boxes, self.catalog.codes(ids)[0], item, mark)
+
     # Inside
+
+    def _random_ids(self, seed: int) -> Ids:
+        """Return random ids of the items that the filter lets in, in random order."""
+        rng = np.random.default_rng([seed, len(self.completeness.drawn.ids)])
+        ids: Ids = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
+        where = self.options.where
+        return ids if where is None else ids[self.catalog.inside(ids, where)]
 
     def _items(self, chosen: NDArray[np.bool_]) -> Matches:
         return Matches(self.catalog, self.listed, np.flatnonzero(chosen), self._known)

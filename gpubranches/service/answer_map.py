@@ -18,7 +18,6 @@ from gpubranches.core.tie_order import splitmix64
 from gpubranches.retrieval.projection import Plane, fit_plane
 
 if TYPE_CHECKING:
-    from gpubranches.core.bitmaps import Bitmap
     from gpubranches.service.answer import Answer
 
 MOST_POINTS = 100_000
@@ -84,7 +83,10 @@ class AnswerMap:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The items of a map that are drawn whatever is marked. centre: (2,) float32, of the plane; unit: their step."""
+    """The items of a map that are drawn with any marks.
+
+    centre: (2,) float32, of the plane; unit: the step of coordinates.
+    """
 
     ids: NDArray[np.int64]
     places: NDArray[np.int32]
@@ -99,15 +101,15 @@ class AnswerMaps:
     def __init__(self) -> None:
         self._samples: WeakKeyDictionary[Answer, SingleFlightCache[_Sample]] = WeakKeyDictionary()
 
-    def get(self, found: Answer, answer: Answer, where: Bitmap | None, most: int = MOST_POINTS) -> AnswerMap:
+    def get(self, found: Answer, answer: Answer, most: int = MOST_POINTS) -> AnswerMap:
         """Return the map of an answer, with at most `most` points and all marked items.
 
         found: the answer under the marks of its find all, which the sample depends on; answer: the same answer under
-        the present marks; where: bitmap of its filter, None for all items.
+        the present marks.
         """
         kept = self._samples.setdefault(found, SingleFlightCache(_KEPT))
         generation = found.catalog.generation
-        sample = kept.get((generation, most), lambda: _drawn(found, where, most))
+        sample = kept.get((generation, most), lambda: _drawn(found, most))
         marked = np.fromiter(answer.marks or answer.completeness.marks, np.int64)
         further = marked[~among(marked, sample.ids)]
         further = further[found.catalog.alive(further)]
@@ -117,7 +119,7 @@ class AnswerMaps:
             placed = _placed(sample.plane.points(found.catalog, further), sample.centre, sample.unit)
             places = np.concatenate([places, placed])
         listed = answer.listed
-        universe = found.catalog.count(where)
+        universe = found.catalog.count(found.options.where)
         totals = {
             "matches": listed.total,
             "below": len(listed.ids) - listed.total,
@@ -140,16 +142,16 @@ def inside(places: NDArray[np.int32], area: Area) -> NDArray[np.bool_]:
     return found
 
 
-def _drawn(found: Answer, where: Bitmap | None, most: int) -> _Sample:
+def _drawn(found: Answer, most: int) -> _Sample:
     """Draw the sample of an answer: an even sample of its matches, the best below the cut, an even sample of the rest.
 
-    The plane is fitted to the matches and to what lies below the cut, where a second group would be.
+    The plane is fitted to the matches and to the items below the cut, where a second group would be.
     """
     catalog, ranking = found.catalog, found.ranking
     alive = catalog.alive(ranking.ids)
     matches, below = (ranking.ids[rows & alive] for rows in (ranking.matched, ~ranking.matched))
     below = below[: most // _SHARE]
-    rest = catalog.sample_ids(most // _SHARE, np.random.default_rng(0), where)
+    rest = catalog.sample_ids(most // _SHARE, np.random.default_rng(0), found.options.where)
     rest = _in_random_order(rest[~among(rest, ranking.ids)])
     mixed = _in_random_order(matches)
     taken = mixed[: most - len(below) - len(rest)]

@@ -5,35 +5,30 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpubranches.catalog.metadata.columns import IMAGE_PATH
-from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
-from gpubranches.catalog.pictures.image_files import Picture, picture_of
-from gpubranches.catalog.pictures.places import MissingPictures
-from gpubranches.core.arrays import as_ids
+from gpubranches.catalog.pictures.decoding import decoded_upload
+from gpubranches.core.arrays import as_ids, unit
 from gpubranches.core.options import RefineOptions
-from gpubranches.core.single_flight import SingleFlightCache
-from gpubranches.errors import ConflictError, DataError, UnknownNameError, UsageError
+from gpubranches.errors import ConflictError, UnknownNameError, UsageError
 from gpubranches.retrieval.completeness import AUDITED
 from gpubranches.retrieval.explain import Explanation
-from gpubranches.retrieval.queries import Words, of_kind, parse, unit
-from gpubranches.retrieval.search import Searcher
+from gpubranches.retrieval.queries import Words, of_kind, parse
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer_map import MOST_POINTS, AnswerMap, AnswerMaps
-from gpubranches.service.export import BOX_FORMATS, FORMATS
+from gpubranches.service.export import BOX_FORMATS, FORMATS, file_name
 from gpubranches.service.export.zip_file import ZipEstimate, estimate_zip
-from gpubranches.service.originals import Original, look_for_pictures, original
 from gpubranches.service.readiness import Readiness, search_and_find
-from gpubranches.service.result_lists import ResultLists
+from gpubranches.service.result_lists import RANDOM_ITEMS, ResultLists
+from gpubranches.service.served_catalog import ServedCatalog
 from gpubranches.service.session_directory import SessionDirectory
 from gpubranches.service.session_store import query_path
 from gpubranches.service.snapshot_follower import SnapshotFollower
 from gpubranches.service.tasks import Tasks
+from gpubranches.service.thumbnails import small_jpeg
 from gpubranches.service.types import (
     Download,
     ListPage,
@@ -46,51 +41,38 @@ from gpubranches.service.types import (
     PartPage,
     Proposal,
     RandomPageRequest,
-    SearchRequest,
-    SearchResult,
     SessionState,
     StepRequest,
 )
 from gpubranches.service.uploads import SENT_SIZE, Upload
-from gpubranches.service.wording import file_name
 
 if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
-    from gpubranches.catalog.metadata_table import Column
     from gpubranches.encoders import Embedder
     from gpubranches.engines import Backend
 
 _log = logging.getLogger(__name__)
 
-RANDOM_ITEMS = 300
-"""Items of a list of random ones."""
-SUGGESTED = 20
-_LOOK_S = 0.5
-"""The longest time that a page waits for a look for missing pictures."""
 
-
-class CatalogService:
+class CatalogService(ServedCatalog):
     """A catalog with its backend and embedder, and the sessions over it. Safe to use from several threads.
 
     A request belongs to a session by its name. Methods that train, cut or draw wait while another thread does so in the
-    same session; searches and marks never wait. What a session searched and found last is stored in its record; where
-    that takes too long, the answer is returned all the same. follower: enter its `reading` around each request. seed:
-    of random items and of learners. Raises SpaceMismatchError or UsageError for an embedder that is not the catalog's.
+    same session; searches and marks never wait. The last search and the last find all of a session are stored in its
+    record; if that takes too long, the answer is returned without it. follower: enter its `reading` around each
+    request. seed: of random items and of learners. Raises SpaceMismatchError or UsageError for an embedder that is not
+    the catalog's.
     """
 
     def __init__(self, catalog: Catalog, backend: Backend, embedder: Embedder | None = None, seed: int = 0):
-        self.catalog = catalog
-        self.backend = backend
-        self.embedder = embedder
+        super().__init__(catalog, backend, embedder)
         self.seed = seed
-        self.searcher = Searcher(catalog, backend, embedder)
         self.sessions = SessionDirectory(catalog, backend, embedder, seed)
         self.follower = SnapshotFollower(catalog)
         self.readiness = Readiness(catalog, backend, self.follower)
         self.tasks = Tasks()
         self._lists = ResultLists()
         self._maps = AnswerMaps()
-        self._missing: SingleFlightCache[MissingPictures] = SingleFlightCache(1)
         self._closed = False
 
     def close(self) -> None:
@@ -116,73 +98,12 @@ class CatalogService:
         _log.info("warm after %.1f s", seconds)
         return seconds
 
-    # The catalog
-
-    def count(self, where: str = "") -> int:
-        """Return how many items meet a condition; "" admits all. Raises UsageError for an invalid condition."""
-        return self.catalog.count(where or None)
-
-    def columns(self) -> list[Column]:
-        """Return the columns that conditions can use, with the most frequent values of columns that have few."""
-        return self.catalog.described_columns()
-
-    def item(self, item: int) -> dict[str, Any] | None:
-        """Return the columns of an item, or None if the item does not exist."""
-        ids = as_ids([item])
-        return self.catalog.items(ids)[0] if self.catalog.alive(ids)[0] else None
-
-    def items(self, ids: NDArray[np.int64] | Sequence[int]) -> list[dict[str, Any]]:
-        """Return the columns of items. Raises UsageError for unknown and deleted ids."""
-        return self.catalog.items(ids)
-
-    def live_items(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], list[dict[str, Any]]]:
-        """Return which of ids, (m,), are not deleted, as rows, and the columns of these items."""
-        rows = np.flatnonzero(self.catalog.alive(ids))
-        return rows, self.catalog.items(ids[rows])
-
-    @property
-    def has_pictures(self) -> bool:
-        """Whether items can have pictures: the catalog knows a folder of them."""
-        return bool(self.catalog.picture_source.get("roots")) and IMAGE_PATH in self.catalog.columns
-
-    def picture(self, item: dict[str, Any]) -> Picture | None:
-        """Return where the picture of an item lies, given by its columns; None if it has none."""
-        return picture_of(self.catalog.picture_source, item)
-
-    def missing_pictures(self) -> MissingPictures:
-        """Return how many items of a sample have no picture; stores are not asked. It is counted once a generation."""
-        return self._missing.get(
-            self.catalog.generation, lambda: look_for_pictures(self.catalog, ask_stores=False, most_s=_LOOK_S)
-        )
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether texts can be searched: there is an embedder, and it reads texts."""
-        return self.embedder is not None and self.embedder.reads_texts
-
-    def original(self, item: int) -> Original:
-        """Return the original picture of an item. Raises DataError if there is none that can be sent."""
-        row = self.item(item)
-        if row is None:
-            raise DataError(f"there is no item {item}")
-        return original(self.catalog.picture_source, row)
-
-    def known_texts(self, limit: int) -> list[str]:
-        """Return texts that the embedder knows by name, at most `limit`; none if it reads any text."""
-        return list(getattr(self.embedder, "names", []))[:limit]
-
     # Searches
-
-    def nearest(self, request: SearchRequest) -> SearchResult:
-        """Return the nearest items of the catalog. Belongs to no session. Errors as of `Searcher`."""
-        start = time.perf_counter()
-        hits = self.searcher.search(request.query, request.k, where=request.where)
-        return SearchResult(hits, (time.perf_counter() - start) * 1000)
 
     def search(self, session: str, request: NearestPageRequest) -> ListPage:
         """Return the first page of a list of nearest items; it becomes the session's last query.
 
-        For a text that the vocabulary lacks, it is the query of the probable name, and the page says so. Raises
+        If the vocabulary does not have a text, the list is that of the most similar name, and the page says so. Raises
         UnknownNameError if no name is near enough.
         """
         try:
@@ -238,12 +159,6 @@ class CatalogService:
         with decoded_upload(picture) as image:
             embedding, small = unit(embedder.images([image]))[0], small_jpeg(image, SENT_SIZE)
         return self.sessions.uploads.keep(session, embedding, small)
-
-    def require_picture_reader(self) -> Embedder:
-        """Return the embedder. Raises UsageError if there is none, or none that reads pictures."""
-        if self.embedder is None or not self.embedder.reads_images:
-            raise UsageError("the model of this catalog reads no pictures; search by a text or an item")
-        return self.embedder
 
     def uploaded(self, session: str, name: str) -> Upload:
         """Return a picture that was uploaded to a session. Raises UsageError for an unknown name."""
@@ -329,14 +244,14 @@ class CatalogService:
             try:
                 held.searcher.words(record.words)
             except UsageError as error:
-                _log.info("find all goes without the words %r: %s", record.words, error)
+                _log.info("the find all does not use the words %r: %s", record.words, error)
                 words = None
         return replace(options, lean=record.options.lean, query=words)
 
     def recut(self, session: str, lean: float, part: str = "all") -> SessionState:
-        """Cut the last answer's list elsewhere, see `Session.recut`.
+        """Move the cut of the last answer, see `Session.recut`.
 
-        part: one that the answer must have. Raises UsageError if it has none, and before a find all.
+        part: the name of a part that the answer must have. Raises UsageError if it has none, and before a find all.
         """
         with self.sessions.exclusive(session) as held:
             if held.answer is not None:
@@ -346,7 +261,7 @@ class CatalogService:
             return self.sessions.state_of(held)
 
     def estimate(self, session: str) -> SessionState:
-        """Estimate precision, recall and tiers of the last answer by the marks there are now."""
+        """Estimate precision, recall and tiers of the last answer by the present marks."""
         with self.sessions.exclusive(session) as held:
             held.estimate()
             return self.sessions.state_of(held)
@@ -362,7 +277,7 @@ class CatalogService:
             return Proposal(self.sessions.state_of(held), held.audit(count), "audit")
 
     def next_step(self, session: str, request: StepRequest) -> NextStep:
-        """Return what to mark next until a recall is reached; finds all again where marks are to be learnt."""
+        """Return what to mark next until a recall is reached; finds all again if the model has to learn."""
         with self.sessions.exclusive(session) as held:
             step = held.next(request.target_recall, request.count, request.checks)
             ranking = held.last_answer().ranking
@@ -378,7 +293,7 @@ class CatalogService:
         """Return a page of a part of the last answer, see `SessionState.part`.
 
         at: a version of the log of marks; the part is computed with the marks of that version, so that the pages of one
-        list fit together while a user marks its items. None for the marks there are now.
+        list fit together while a user marks its items. None for the present marks.
         """
         return self.sessions.state(session, at).part(name, offset, count)
 
@@ -389,9 +304,7 @@ class CatalogService:
         """
         with self.sessions.shared(session) as held:
             found, answer = held.last_found(), held.last_answer()
-        condition = answer.options.where
-        where = None if condition is None else self.catalog.where(condition)
-        return self._maps.get(found, answer, where, most)
+        return self._maps.get(found, answer, most)
 
     def export(self, session: str, format: str, part: str = "all") -> Download:
         """Return a part of the last answer as a file in one of FORMATS; each batch is read at the newest generation.

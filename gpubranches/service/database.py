@@ -13,6 +13,8 @@ from urllib.parse import quote
 from gpubranches.core.files import new_file
 from gpubranches.errors import CatalogFormatError, DataError, UnavailableError, WaitError
 
+FILE = "labels.sqlite"
+"""The name of the file in the folder of a catalog."""
 WAIT_S = 1.0
 """How long a write waits for other writes of this process, and then for other processes."""
 _KEPT = 4
@@ -56,7 +58,7 @@ def _checked(path: Path, how: str) -> list[str]:
 class Database:
     """An SQLite file. Safe to use from several threads: each transaction has a connection of its own.
 
-    Reads wait for nobody; writes of this process come one after another. what: the file holds, as messages name it.
+    Reads wait for nobody; writes of this process come one after another. what: the content of the file, for messages.
     """
 
     def __init__(self, path: Path | None, connection: sqlite3.Connection, what: str):

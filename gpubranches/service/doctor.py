@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gpubranches.core.threads import cores
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -29,10 +31,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, the machine, the required packages, the extras and the GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     findings = [
         Finding("python", platform.python_version()),
-        Finding("machine", f"{platform.machine()}, {cores} cores, {_memory_gib():.0f} GiB"),
+        Finding("machine", f"{platform.machine()}, {cores()} cores, {_memory_gib():.0f} GiB"),
     ]
     for package in ("numpy", "numba", "pyarrow", "duckdb", "scikit-learn", "pillow", "flask"):
         findings.append(_package(package, "pip install gpubranches"))

@@ -52,8 +52,8 @@ class Labels:
 
     Every mark is one event; nothing is ever changed. The events of one call form an action. An undo is an event that
     names the action it takes back; a redo is an undo that names another undo. The last mark of an item that is not
-    taken back holds; label 0 removes the mark. A call with an `event_id` that the session has had changes nothing.
-    Safe to use from several threads; another process's events are seen on the next call.
+    undone is valid; label 0 removes the mark. If the session already has a call with this `event_id`, the call changes
+    nothing. Safe to use from several threads; another process's events are seen on the next call.
     """
 
     def __init__(self, database: Database, session: str):
@@ -81,8 +81,8 @@ class Labels:
     def mark(self, ids: ArrayLike, label: int, *, origin: str = "user", event_id: str | None = None) -> None:
         """Mark items right (+1), wrong (-1) or not at all (0), as one action.
 
-        ids: (m,) whole numbers; origin: how the items came to be marked, one of `ORIGINS`; event_id: makes a
-        repeated call count once. Raises LabelError for another label or origin.
+        ids: (m,) whole numbers; origin: who chose the items, one of `ORIGINS`; event_id: a repeated call with the same
+        value counts once. Raises LabelError for another label or origin.
         """
         if origin not in ORIGINS:
             raise LabelError(f"origin: expected one of {', '.join(ORIGINS)}, got {origin!r:.80}")
@@ -96,10 +96,10 @@ class Labels:
                 connection.executemany(_INSERT, self._rows(action, items.tolist(), int(label), origin, now))
 
     def bring(self, marks: Sequence[tuple[int, int, str]]) -> None:
-        """Mark items as they were marked elsewhere, all in one transaction.
+        """Copy marks from another log, all in one transaction.
 
-        marks: item, label (+1 or -1) and origin each, in the order they were made; neighbours of one label and origin
-        are one action.
+        marks: item, label (+1 or -1) and origin each, in the order they were made; consecutive marks with the same
+        label and origin are one action.
         """
         now, rows = time.time(), []
         for (label, origin), run in groupby(marks, key=lambda mark: mark[1:]):
@@ -113,7 +113,7 @@ class Labels:
         return [(f"{name}:{i}", self.session, action, "mark", i, label, origin, now_s) for i in items]
 
     def undo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
-        """Undo the last action not undone yet; return the items it had marked, (m,) int64, empty if there is none."""
+        """Undo the last action that is not undone; return its items, (m,) int64, empty if there is none."""
         return self._take_back(event_id, lambda: next((a for a in reversed(self._actions) if self._stands(a)), None))
 
     def redo(self, *, event_id: str | None = None) -> NDArray[np.int64]:
@@ -133,7 +133,7 @@ class Labels:
     def current(self, version: int | None = None) -> dict[int, int]:
         """Return the valid marks: item id -> +1 or -1, in the order they were made.
 
-        version: of the log, for the marks that held then; None for those that hold now.
+        version: of the log, for the marks that were valid then; None for the present marks.
         """
         with self._reading() as connection:
             log = self if version is None or version >= self._seen else self._until(version, connection)
@@ -215,14 +215,14 @@ class Labels:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """Hold the log for one transaction, after all events before it are read; what fails leaves nothing behind."""
+        """Lock the log for one transaction, after all earlier events are read; if it fails, nothing is written."""
         with self.database.writing() as connection, self._lock:
             self._take_over(self._events_after(connection))
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """Hold what follows from all events there are; it waits for no write of another session or process."""
+        """Lock the state that follows from all events; this waits for no write of another session or process."""
         with self.database.reading() as connection, self._lock:
             self._take_over(self._events_after(connection))
             yield connection

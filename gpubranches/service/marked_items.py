@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.core.arrays import among
-from gpubranches.core.bitmaps import Bitmap
 from gpubranches.errors import LabelError
 from gpubranches.retrieval.training_data import TrainingData
 from gpubranches.service.labels import NOT_CHOSEN, Labels
@@ -43,8 +42,8 @@ class MarkedItems:
         """Ids marked wrong, ascending, (m,) int64."""
         return self._marked(-1)
 
-    def within(self, where: Bitmap | None, version: int | None = None) -> dict[int, int]:
-        """Return the marks of the items in a bitmap of `Catalog.where`, or all: item id -> +1 or -1.
+    def within(self, where: str | None, version: int | None = None) -> dict[int, int]:
+        """Return the marks of the items that meet a condition, or all: item id -> +1 or -1.
 
         version: see `Labels.current`.
         """
@@ -56,7 +55,7 @@ class MarkedItems:
         return found
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids of random items without a mark, which serve as wrong unchecked, (at most count,) int64."""
+        """Return ids of random unmarked items, which are used as wrong ones, (at most count,) int64."""
         count = min(count, self.catalog.n // RANDOM_SHARE)
         drawn = self.catalog.sample_ids(count, np.random.default_rng(self.seed))
         return drawn[~among(drawn, np.concatenate([self.positives, self.negatives]))]
@@ -66,7 +65,7 @@ class MarkedItems:
         positives, negatives = self.positives, self.negatives
         if len(positives) == 0:
             message = "find all needs at least one item marked right, got none; mark one, then find all again"
-            raise LabelError(message, none_right=True)
+            raise LabelError(message).because("none-right")
         return TrainingData(
             positives,
             negatives,

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class Matches:
     """Items of an answer, best first: the matches, or another part of the answer.
 
-    ranking: the one they are from; rows: (m,) intp, their rows in it; known: further columns of each item for tables.
-    Tables and files hold their metadata as the catalog has them now, and leave out items that were deleted since the
-    answer.
+    ranking: the ranking that has them; rows: (m,) intp, their rows in it; known: further columns of each item for
+    tables. Tables and files hold their metadata as the catalog has them now, and leave out items that were deleted
+    since the answer.
     """
 
     catalog: Catalog

@@ -14,10 +14,9 @@ from gpubranches.catalog import Catalog
 from gpubranches.catalog.merging import merge_into
 from gpubranches.core.files import atomic_folder, escaped_path, require_text
 from gpubranches.errors import ShardError, UsageError
-from gpubranches.service.database import sqlite_errors
+from gpubranches.service.database import FILE, sqlite_errors
 from gpubranches.service.session_store import SessionStore
 
-LOG = "labels.sqlite"
 _WHAT = "the sessions of a part"
 _TABLES = {
     "events": "event_id, session, action, kind, item, label, origin, at_s",
@@ -66,7 +65,7 @@ def merge(
         raise UsageError("parts: expected the folders of one catalog or more, got none")
     with atomic_folder(folder) as partial:
         copied = merge_into(partial, paths, report or (lambda done, total: None))
-        sessions = _merge_sessions(partial / LOG, [path / LOG for path in paths if (path / LOG).exists()])
+        sessions = _merge_sessions(partial / FILE, [path / FILE for path in paths if (path / FILE).exists()])
     catalog = Catalog.open(folder)
     seconds = time.perf_counter() - began
     return MergeReport(catalog.n, len(paths), len(catalog.segments), sessions, copied, seconds)
@@ -86,7 +85,8 @@ def _merge_sessions(path: Path, logs: Sequence[Path]) -> int:
 
 def _copy_sessions(connection: sqlite3.Connection, log: Path) -> None:
     """Insert the rows of a log. Raises ShardError if a session already exists."""
-    # A log in use has its last events in a second file; without that file it can be read without making one.
+    # If the log is in use, its last events are in a second file (WAL). Otherwise it can be read without making that
+    # file.
     how = "mode=ro" if log.with_name(f"{log.name}-wal").exists() else "immutable=1"
     with (
         sqlite_errors(log, _WHAT),

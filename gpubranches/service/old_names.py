@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OldNames:
-    """The deprecated names. Searches return Neighbors with q = 1, as they did."""
+    """The deprecated names. Searches return Neighbors with q = 1, as they did before."""
 
     def ask(self, text: str, k: int = 100, **options: Any) -> Neighbors:
         """Search by a text; use `search`."""
@@ -51,7 +51,7 @@ class OldNames:
 
     @property
     def min_votes(self) -> int:
-        """Votes at which the boxes take an item; use `Answer.min_votes`."""
+        """Return the votes that an item needs; use `Answer.min_votes`."""
         warn_renamed("Session.min_votes", "last_answer().min_votes")
         return 1 if self.found is None else self.found.min_votes
 

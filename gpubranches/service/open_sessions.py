@@ -1,4 +1,4 @@
-"""The sessions in memory, by name: one object each, shut when idle beyond limits of number and bytes."""
+"""The sessions in memory, by name. Idle ones are closed if there are too many, or if they take too many bytes."""
 
 from __future__ import annotations
 

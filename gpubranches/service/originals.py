@@ -66,13 +66,13 @@ def look_for_pictures(
     """Return how many items have no picture where the catalog looks for it.
 
     whole: look at all items; otherwise at a random sample of up to 1,000, for at most `most_s` seconds. ask_stores:
-    whether the stores that the user has named are asked, too. Raises StoreError if a store does not answer.
+    whether to look into the stores that the user has named, too. Raises StoreError if a store does not answer.
     """
     source, n = catalog.picture_source, catalog.n
     rng = np.random.default_rng(0)
     ids = catalog.sample_ids(n if whole else min(_SAMPLED, n), rng)
     known = {file.url for place in source["stores"] for file in stores.listed(place).values()} if whole else set()
-    is_stored = functools.cache(lambda url: url in known or _is_stored(url)) if ask_stores else None
+    is_stored = functools.cache(lambda url: url in known or stores.exists(url)) if ask_stores else None
     began = time.monotonic()
     looked_at, missing, far = 0, 0, 0
     for part in np.array_split(ids if whole else rng.permutation(ids), range(_BATCH, len(ids), _BATCH)):
@@ -81,11 +81,3 @@ def look_for_pictures(
             if not whole and time.monotonic() - began > most_s:
                 break
     return MissingPictures(looked_at, missing, far, whole or (len(ids) == n and looked_at + far == n))
-
-
-def _is_stored(url: str) -> bool:
-    try:
-        stores.stat(url)
-    except DataError:
-        return False
-    return True

@@ -23,7 +23,7 @@ _WAIT_S = 1.0
 
 
 def search_and_find(catalog: Catalog, backend: Backend) -> None:
-    """Search and find all once in a session of its own, with marks on random items; a tiny catalog is left alone."""
+    """Search and find all once in a separate session, with marks on random items; do nothing for a tiny catalog."""
     ids = catalog.sample_ids(_FIRST_ITEMS, np.random.default_rng(0))
     if len(ids) < 2:
         return

@@ -1,4 +1,4 @@
-"""Lists of nearest items that can be paged through, kept so that later pages need no search of their own."""
+"""Lists of nearest items in pages; they are cached, so that later pages need no further search."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LONGEST = 10_000
 """Items of the longest list of nearest items. A list of matches has no such limit."""
 FIRST = 300
 """Items of the first search, which the first page waits for."""
+RANDOM_ITEMS = 300
+"""Items of a list of random ones."""
 _KEPT = 128
 
 
@@ -23,7 +25,7 @@ class ResultList:
     """The beginning of a list, nearest first.
 
     ids: (m,) int64; distances: (m,) float32; source: what answered; inside: how many items the catalog has, or the
-    filter lets in.
+    filter admits.
     """
 
     ids: NDArray[np.int64]
@@ -56,8 +58,8 @@ class ResultLists:
     def get(self, key: Hashable, stop: int, find: Callable[[int], Hits], count: Callable[[], int]) -> ResultList:
         """Return the list of a key with at least `stop` items, or all it has.
 
-        key: the query, the filter and the catalog's generation; the same key gives the same list, also after it was
-        dropped and searched again. find: searches k items; count: returns how many there are to find.
+        key: the query, the filter and the catalog's generation; the same key gives the same list, even if it was
+        dropped and is searched again. find: searches k items; count: returns how many there are to find.
         """
 
         def searched() -> ResultList:

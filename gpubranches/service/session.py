@@ -6,14 +6,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpubranches.core.arrays import as_ids
-from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.options import MODELS, Model, RefineOptions, check_lean
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.core.stages import begin
@@ -21,13 +19,13 @@ from gpubranches.core.threads import one_thread
 from gpubranches.encoders import Embedder
 from gpubranches.engines import Backend, open_backend
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.completeness import AUDITED, Completeness
-from gpubranches.retrieval.explain import Explanation, explain_in
+from gpubranches.retrieval.completeness import AUDITED, Completeness, ItemLabels
+from gpubranches.retrieval.explain import Explanation
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.refine import Found, find_all, has_second_stage
 from gpubranches.retrieval.search import Searcher, require_embedder
-from gpubranches.retrieval.suggestions import suggest
+from gpubranches.retrieval.suggestions import SUGGESTED, suggest
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import Labels
 from gpubranches.service.marked_items import MarkedItems
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from gpubranches.catalog import Catalog
     from gpubranches.core.boxes import Boxes
     from gpubranches.retrieval.queries import Term
-
-_OUTSIDE_DRAWN = 1000
-"""Number of random ids to draw from; those that the filter admits may join an audit."""
 
 
 class Session(OldNames):
@@ -92,9 +87,7 @@ class Session(OldNames):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -168,7 +161,7 @@ class Session(OldNames):
         return self._marked.negatives
 
     def random_negatives(self, count: int) -> NDArray[np.int64]:
-        """Return ids that serve as wrong unchecked, drawn by the seed, (at most count,) int64; never marked ones."""
+        """Return ids of random unmarked items, which are used as wrong ones, (at most count,) int64."""
         return self._marked.random_negatives(count)
 
     # The answer
@@ -186,7 +179,6 @@ class Session(OldNames):
             data = self._marked.training_data(options)
             if staged and options.query:
                 data = replace(data, words=self.searcher.words(options.query))
-            where = self._bitmap(options.where)
             found = find_all(
                 self.backend,
                 self.catalog,
@@ -194,14 +186,14 @@ class Session(OldNames):
                 options.model,
                 second_stage=staged,
                 seed=self.seed,
-                where=where,
+                where=None if options.where is None else self.catalog.where(options.where),
                 lean=options.lean,
             )
             begin("estimate")
             answer = Answer(
                 self.catalog,
                 found.ranking,
-                self._completeness(found, where),
+                self._completeness(found, options),
                 options=options,
                 boxes=found.boxes,
                 coding=self.catalog.coding,
@@ -209,7 +201,7 @@ class Session(OldNames):
                 before=self._round_before(options),
                 breadth=found.breadth,
             )
-            self.found = answer.recut(options.lean, self._marked.within(where), self.labels.audited())
+            self.found = answer.recut(options.lean, *self._present_marks(answer))
             return self.found
 
     def refine(self, model: Model = MODELS[0], **options: Any) -> Ranking:
@@ -217,7 +209,7 @@ class Session(OldNames):
         return self.find_all(RefineOptions(model, **options)).ranking
 
     def refine_again(self) -> Ranking:
-        """Find all with the marks there are now, and the options and cut of the last answer; return the ranking.
+        """Find all with the present marks, and the options and cut of the last answer; return the ranking.
 
         Raises UsageError before a find all.
         """
@@ -232,12 +224,13 @@ class Session(OldNames):
     def last_found(self) -> Answer:
         """Return the last answer under the marks of the find all. Raises UsageError before one."""
         if self.found is None:
-            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            refused = UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            raise refused.because("nothing-found")
         return self.found
 
     @property
     def answer(self) -> Answer | None:
-        """The answer of the last find all under the marks there are now, see `Answer.with_marks`; None before one.
+        """The answer of the last find all with the present marks, see `Answer.with_marks`; None before one.
 
         `found` is the same answer under the marks of the find all.
         """
@@ -251,16 +244,16 @@ class Session(OldNames):
         kept = self._marked_answer
         if kept is not None and kept[0] is found and kept[1:3] == (version, generation):
             return kept[3]
-        marks = self._marked.within(self._bitmap(found.options.where), version)
+        marks = self._marked.within(found.options.where, version)
         answer = found.with_marks(marks, self.labels.audited())
         self._marked_answer = (found, version, generation, answer)
         return answer
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranking of the last answer as it was found and is cut now, None before a find all.
+        """The ranking of the last answer with its present cut, None before a find all.
 
-        It is under the marks of the find all; `answer.current` honours those made since.
+        It uses the marks of the find all; `answer.current` also uses later ones.
         """
         return None if self.found is None else self.found.ranking
 
@@ -295,22 +288,21 @@ class Session(OldNames):
         self.found = None
 
     def recut(self, lean: float) -> Ranking:
-        """Cut the list of the last answer elsewhere, without training; return its ranking.
+        """Move the cut of the last answer, without training; return its ranking.
 
         lean: -1 cuts early, for precision, 0 where the model cuts, 1 late, for recall; rounded to hundredths. A larger
-        one never matches fewer items. With a second stage the cut moves by as much as the one of the largest expected
-        F_beta does from beta = 1 to 4^lean (`Completeness.shift`); by votes alone an item matches with more than (1 -
-        lean) / 2 of them, and the items are listed anew if the list is too short. Raises UsageError before a find all,
-        for another lean, and if the list is too short and the codes have been replaced.
+        one never matches fewer items. With a second stage the cut moves by the distance between the cuts with the
+        largest expected F1 and F_beta, beta = 4^lean (`Completeness.shift`); by votes alone an item matches with more
+        than (1 - lean) / 2 of the votes, and the list is computed again if it is too short. Raises UsageError before a
+        find all, for another lean, and if the list is too short and the codes have been replaced.
         """
         lean, answer = check_lean(lean), self.last_found()
-        where = self._bitmap(answer.options.where)
         if not answer.reaches(lean):
-            answer = answer.relisted(self.backend, lean, where)
-        self.found = answer.recut(lean, self._marked.within(where), self.labels.audited())
+            answer = answer.relisted(self.backend, lean)
+        self.found = answer.recut(lean, *self._present_marks(answer))
         return self.found.ranking
 
-    # What is known of it, and what to mark next
+    # Estimates, and what to mark next
 
     def audit(self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
@@ -321,10 +313,9 @@ class Session(OldNames):
         them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
         yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
         """
-        if count < 1:
-            raise UsageError(f"count: expected 1 or more, got {count}")
-        answer = self.last_found()
-        self.found, ids = answer.audit(count, self.labels.current(), self._outside(), anywhere=anywhere, recall=recall)
+        _require_some(count)
+        answer, marks = self.last_found(), self.labels.current()
+        self.found, ids = answer.audit(count, marks, self.seed, anywhere=anywhere, recall=recall)
         return ids
 
     @property
@@ -335,53 +326,50 @@ class Session(OldNames):
     def estimate(self) -> Ranking:
         """Estimate precision, recall and tiers of the last answer with the newest marks; return its ranking.
 
-        Recall is that over the items that `where` lets in. Raises UsageError before a find all.
+        Recall refers to the items that `where` admits. Raises UsageError before a find all.
         """
         answer = self.last_found()
-        marks = self._marked.within(self._bitmap(answer.options.where))
-        self.found = answer.estimated(marks, self.labels.audited())
+        self.found = answer.estimated(*self._present_marks(answer))
         return self.found.ranking
 
-    def suggest(self, count: int = 20) -> NDArray[np.int64]:
+    def suggest(self, count: int = SUGGESTED) -> NDArray[np.int64]:
         """Return ids of the unmarked items whose marks would teach the model most, (at most count,) int64.
 
-        Mark them with origin "suggestion". Of a narrow idea they are the nearest to the cut, spread out in code space:
-        each is, among the 1.5 count nearest, the farthest from those before it. Of a broad idea they lie where its
-        border may be, some far below the cut; while it is open whether an idea is broad, a quarter of them does.
-        Raises UsageError before a find all.
+        Mark them with origin "suggestion". For a narrow idea they are near the cut and differ in their codes: of the
+        1.5 count items nearest to the cut, each is the one farthest from those before it. For a broad idea they are
+        where its border may be, some far below the cut. While it is undecided whether an idea is broad, up to a quarter
+        of them are chosen in this way. Raises UsageError before a find all.
         """
-        if count < 1:
-            raise UsageError(f"count: expected 1 or more, got {count}")
+        _require_some(count)
         answer, marked = self.last_found(), np.fromiter(self.labels.current(), np.int64)
         with self.catalog.pinned():
             return suggest(self.catalog, answer.ranking, answer.breadth, marked, count)
 
-    def next(self, target_recall: float = TARGET, count: int = 20, checks: int = CHECKS) -> Step:
+    def next(self, target_recall: float = TARGET, count: int = SUGGESTED, checks: int = CHECKS) -> Step:
         """Return what to mark next to find a share of all right items, or that the answer already holds that share.
 
-        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again
-        where the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the
-        step is done. Then the answer surely holds the share of the right items that resemble the marks, and the cut may
-        have moved down for it (`recut`). Random items show whether others are missing, if at most `checks` of them
-        suffice; see `Step`. Raises UsageError before a find all, and for a target that is not between 0 and 1.
+        The items are suggestions while the answer probably misses more, else items of an audit; it finds all again if
+        the model has to learn from new marks. Mark them with the step's kind as origin, and call again until the step
+        is done. Then the answer surely holds the share of the right items that resemble the marks, and the cut may have
+        moved down for it (`recut`). Random items show whether others are missing, if at most `checks` of them suffice;
+        see `Step`. Raises UsageError before a find all, and for a target that is not between 0 and 1.
         """
         return next_step(self, target_recall, count, checks)
 
     def recall_alike(self, *, without: int = 0) -> Interval | None:
         """Return the recall of the present answer among items that resemble the marks, as `estimate` returns it of all.
 
-        Items marked since the find all are in the answer or left out of it as marked.
-        without: how many of the items that were audited since the find all are left out, the last ones; None is
-        returned if there are fewer. Raises UsageError before a find all.
+        Items that were marked after the find all are in the answer, or left out of it, by their marks. without: how
+        many of the items that were audited since the find all are left out, the last ones; None is returned if there
+        are fewer. Raises UsageError before a find all.
         """
         answer = self.last_found()
-        marks = self._marked.within(self._bitmap(answer.options.where))
-        return answer.recall_alike(marks, self.labels.audited(), without)
+        return answer.recall_alike(*self._present_marks(answer), without)
 
     def random_checks(self) -> RandomChecks:
         """Return the marks of the random items in audits of the last answer. Raises UsageError before a find all."""
         answer = self.last_found()
-        return answer.random_checks(self._marked.within(self._bitmap(answer.options.where)))
+        return answer.random_checks(self._marked.within(answer.options.where))
 
     def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
         """Return whether the last answer was made with the present marks, apart from new ones of some origins.
@@ -389,7 +377,7 @@ class Session(OldNames):
         Raises UsageError before a find all.
         """
         answer = self.last_found()
-        origins, marks = self.labels.origins(), self._marked.within(self._bitmap(answer.options.where))
+        origins, marks = self.labels.origins(), self._marked.within(answer.options.where)
         changed = {item for item, _ in marks.items() ^ answer.completeness.marks.items()}
         return all(item in marks and origins.get(item) in ignoring for item in changed)
 
@@ -399,14 +387,7 @@ class Session(OldNames):
         Raises UsageError before a find all, for an unknown item, for an answer without boxes, and if the codes have
         been replaced.
         """
-        answer, ids = self.last_found(), as_ids([item])
-        if answer.boxes is None:
-            raise UsageError("explain: the last model is linear and has no boxes; use another, such as ensemble")
-        if answer.coding != self.catalog.coding:
-            raise UsageError("explain: the catalog's codes were made anew since the last refine; refine again")
-        self.catalog.positions(ids)
-        mark = self.labels.current().get(item, 0)
-        return explain_in(answer.ranking, answer.boxes, self.catalog.codes(ids)[0], item, mark)
+        return self.last_found().explain(item, self.labels.current().get(item, 0))
 
     # Inside
 
@@ -414,28 +395,29 @@ class Session(OldNames):
     def _marked(self) -> MarkedItems:
         return MarkedItems(self.catalog, self.labels, self.seed)
 
-    def _bitmap(self, where: str | None) -> Bitmap | None:
-        return None if where is None else self.catalog.where(where)
+    def _present_marks(self, answer: Answer) -> tuple[ItemLabels, ItemLabels]:
+        """Return the marks of the items that an answer's filter lets in, and those of audits."""
+        return self._marked.within(answer.options.where), self.labels.audited()
 
     def _round_before(self, options: RefineOptions) -> Matches | None:
-        """Return what the matches of a new find all are compared with. Asking the same again begins no new round."""
+        """Return the matches that a new find all is compared with.
+
+        A find all with the same marks begins no new round.
+        """
         last = self.found
         if last is None:
             return None
         same = replace(last.options, lean=options.lean) == options and last.generation == self.catalog.generation
         return last.before if same and self.is_up_to_date() else last.still_matching()
 
-    def _completeness(self, found: Found, where: Bitmap | None) -> Completeness:
+    def _completeness(self, found: Found, options: RefineOptions) -> Completeness:
         """Return the estimate of how complete a new ranking is, with the marks of earlier audits."""
-        universe = max(self.catalog.count(where), len(found.ranking.ids))
+        universe = max(self.catalog.count(options.where), len(found.ranking.ids))
         earlier = None if self.found is None else self.found.completeness.evidence(self.labels.audited())
-        marks = self._marked.within(where)
+        marks = self._marked.within(options.where)
         return Completeness(found.ranking, marks, universe, seed=self.seed, earlier=earlier, breadth=found.breadth)
 
-    def _outside(self) -> NDArray[np.int64]:
-        """Return random ids of the items that the answer's filter lets in, in random order."""
-        answer = self.last_found()
-        rng = np.random.default_rng([self.seed, len(answer.completeness.drawn.ids)])
-        ids: NDArray[np.int64] = rng.permutation(self.catalog.sample_ids(_OUTSIDE_DRAWN, rng))
-        where = self._bitmap(answer.options.where)  # anew, for rows may have moved since the find all
-        return ids if where is None else ids[self.catalog.inside(ids, where)]
+
+def _require_some(count: int) -> None:
+    if count < 1:
+        raise UsageError(f"count: expected 1 or more, got {count}")

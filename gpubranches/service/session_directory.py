@@ -1,9 +1,10 @@
-"""The sessions over one catalog: created, listed, lent to threads, copied, deleted, packed and unpacked."""
+"""The operations on the sessions of a catalog: create, list, lend to threads, copy, delete, pack, unpack."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,18 +115,24 @@ class SessionDirectory:
         """Name a session; return the name with single spaces. Raises UsageError for a name that is too long."""
         name = " ".join(name.split())
         if len(name) > NAME_LENGTH:
-            raise UsageError(f"title: expected at most {NAME_LENGTH} letters, got {len(name)}")
+            refused = UsageError(f"title: expected at most {NAME_LENGTH} letters, got {len(name)}")
+            raise refused.because("session-name-long", most=NAME_LENGTH, count=len(name))
         self.store.update(session, name=name)
         return name
 
     def copy(self, session: str, name: str) -> str:
-        """Copy a session and return the identifier of the copy. name: of the copy, truncated if it is too long."""
-        return self._restore({**self.pack(session), "name": name[:NAME_LENGTH]})
+        """Copy a session and return the identifier of the copy.
+
+        name: of the copy, truncated if it is too long, with a number if another session has it.
+        """
+        name, taken = name[: NAME_LENGTH - 6], {record.name for record in self.records()}  # the number follows
+        names = chain([name], (f"{name} ({number})" for number in count(2)))
+        return self._restore({**self.pack(session), "name": next(free for free in names if free not in taken)})
 
     def hand_over(self, text: str, before: str, session: str) -> None:
         """Copy the uploaded pictures that a query names from the session before to the one that begins with it.
 
-        A query that cannot be read names none; its search tells why.
+        A query that cannot be read names none; the search reports the reason.
         """
         try:
             terms = parse(text).terms
@@ -148,7 +155,8 @@ class SessionDirectory:
     def bring_back(self, session: str) -> None:
         """Show a discarded session again, with its marks and its answer. Raises SessionGoneError after an hour."""
         if not self.store.bring_back(session):
-            raise SessionGoneError("This session was deleted more than an hour ago and cannot be brought back.")
+            gone = SessionGoneError("This session was deleted more than an hour ago and cannot be brought back.")
+            raise gone.because("session-gone-for-good")
 
     def delete(self, session: str) -> None:
         """Delete a session with its marks and pictures for good."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpubranches.catalog.metadata.conditions import MAX_LENGTH, parse
-from gpubranches.catalog.pictures.decoding import decoded_upload, small_jpeg
+from gpubranches.catalog.pictures.decoding import decoded_upload
+from gpubranches.core.arrays import unit
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.core.options import (
     LEAST_WEIGHT,
@@ -20,10 +21,11 @@ from gpubranches.core.options import (
     RANDOM_NEGATIVES,
 )
 from gpubranches.errors import UsageError
-from gpubranches.retrieval.queries import PICTURE_NAME, unit
+from gpubranches.retrieval.queries import PICTURE_NAME
 from gpubranches.service import Session
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record, SessionStore
+from gpubranches.service.thumbnails import small_jpeg
 from gpubranches.service.uploads import MOST_A_SESSION, SENT_SIZE, Upload, Uploads
 
 FORMAT = "gpubranches-session"
@@ -112,9 +114,9 @@ def restore(packed: dict[str, Any], session: Session, store: SessionStore, uploa
     unknown = next((mark["id"] for mark in marks if mark["id"] >= session.catalog.next_id), None)
     if unknown is not None:
         raise UsageError(
-            f"marks: expected ids below {session.catalog.next_id:,}, those this catalog has given, got {unknown}; "
+            f"marks: expected ids below {session.catalog.next_id:,}, which this catalog has used, got {unknown}; "
             "import the session where it was exported"
-        )
+        ).because("session-file-elsewhere")
     session.seed = packed["seed"]
     settings = {name: packed[name] for name in ("asked", "query", "seed", "model", "second_stage", "lean", *_ADDED)}
     with store.database.writing():

@@ -1,4 +1,4 @@
-"""The table of sessions: their names, and what each searched and found last, in the SQLite file of the marks."""
+"""The table of sessions in the SQLite file of the marks: names, and the last search and find all of each session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gpubranches.core.options import RefineOptions
 from gpubranches.errors import DataError, WaitError
-from gpubranches.service.database import WAIT_S, Database, Tables
+from gpubranches.service.database import FILE, WAIT_S, Database, Tables
 from gpubranches.service.labels import SCHEMA
 from gpubranches.service.uploads import SCHEMA as UPLOADS
 
@@ -44,6 +44,15 @@ _UPDATE = (
     "ON CONFLICT (session) DO UPDATE SET name = coalesce(:name, name), used_s = :now, "
     "settings = json_patch(settings, :settings)"
 )
+# The other sessions with the same title; those that began with a picture are all called the same.
+_NUMBER = """
+SELECT coalesce(
+    (SELECT json_extract(settings, '$.number') FROM sessions WHERE session = :session),
+    (SELECT max(coalesce(json_extract(settings, '$.number'), 1)) + 1 FROM sessions
+     WHERE session != :session AND deleted_s IS NULL AND (json_extract(settings, '$.asked') = :asked
+     OR (json_extract(settings, '$.asked') LIKE 'picture:%' AND :asked LIKE 'picture:%'))),
+    1)
+"""
 # The recursion steps over the index from one session to the next, because each may have many events.
 _LIST = """
 WITH RECURSIVE logged(session) AS (
@@ -58,7 +67,7 @@ SELECT l.session, coalesce(s.name, ''), coalesce(s.settings, '{}'), max(coalesce
 FROM latest l LEFT JOIN sessions s USING (session) LEFT JOIN events e ON e.seq = l.seq
 WHERE s.deleted_s IS NULL AND (l.seq IS NOT NULL OR s.name != '') ORDER BY 4 DESC
 """
-# The rule is that of `Labels`: of an action its last undo or redo holds, then of an item its last mark.
+# The rule is that of `Labels`: the last undo or redo of an action counts, then the last mark of an item.
 _COUNT = """
 WITH switched AS (
     SELECT coalesce(u.action, t.action) AS action, u.action IS NULL AS undone, max(t.seq)
@@ -97,7 +106,8 @@ class Record:
     """The entry of a session.
 
     name: the user's, "" for none; settings: those of these keys that were stored: `query` (the last query, see
-    `query_path`), `asked` (the first one, such as "dog" or "#17"), `words` (the last one that had words, as typed),
+    `query_path`), `asked` (the first one, such as "dog" or "#17"), `number` (of this session among those that began
+    with the same query, from 1), `words` (the last one that had words, as typed),
     `where` (the filter, "" for none), `seed`, and `model`, `second_stage`, `random_negatives`, `negative_weight`,
     `lean` of the last find all, `matches` (how many it matched as it was cut last), `exported` (the name of the last
     exported file and `at_s`, its time). used_s: time of the last use, seconds since 1970; positive, negative: how many
@@ -122,6 +132,11 @@ class Record:
         """The first query, or "" if there was none."""
         return str(self.settings.get("asked") or "")
 
+    @property
+    def number(self) -> int:
+        """The number of this session among those that began with the same query, 1 for the first."""
+        return int(self.settings.get("number") or 1)
+
     def mentions(self, text: str) -> bool:
         """Return whether the title, the first or the last query contains a text, in any case."""
         wanted = text.strip().casefold()
@@ -134,7 +149,7 @@ class Record:
 
     @property
     def query(self) -> str:
-        """The last query as one types it, "" if there was none."""
+        """The last query as typed, "" if there was none."""
         asked = dict(parse_qsl(urlsplit(self.path).query))
         return asked.get("q") or (f"#{asked['id']}" if "id" in asked else "")
 
@@ -204,8 +219,11 @@ class SessionStore(Tables):
             _log.warning("session %s: %s not stored: %s", session, ", ".join(settings), error)
 
     def _write(self, session: str, name: str | None, settings: dict[str, Any], wait_s: float) -> None:
-        row = {"session": session, "name": name, "settings": json.dumps(settings), "now": time.time()}
         with self.database.writing(wait_s) as connection:
+            if settings.get("asked"):
+                known = {"session": session, "asked": settings["asked"]}
+                settings = {**settings, "number": connection.execute(_NUMBER, known).fetchone()[0]}
+            row = {"session": session, "name": name, "settings": json.dumps(settings), "now": time.time()}
             connection.execute(_UPDATE, row)
 
     def record(self, session: str) -> Record:
@@ -312,7 +330,7 @@ def open_store(catalog: Catalog) -> tuple[SessionStore, bool]:
 
     If the file there cannot be written, the store is a copy of it that is removed when this process ends.
     """
-    path = catalog.path / "labels.sqlite"
+    path = catalog.path / FILE
     try:
         store = SessionStore.open(path)
     except WaitError:

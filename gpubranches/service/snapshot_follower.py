@@ -66,5 +66,5 @@ class SnapshotFollower:
         try:
             self._catalog.refresh()
         except DataError as error:
-            _log.warning("generation %d is served on: %s", self._catalog.generation, error)
+            _log.warning("generation %d is still served: %s", self._catalog.generation, error)
             self._retry_at_s = time.monotonic() + _RETRY_S

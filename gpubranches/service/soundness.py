@@ -9,6 +9,7 @@ from gpubranches.catalog import problems_at
 from gpubranches.catalog import repair as repair_catalog
 from gpubranches.engines.kdtree.files import FOLDER
 from gpubranches.engines.kdtree.files import problems as index_problems
+from gpubranches.service.database import FILE
 from gpubranches.service.database import problems as marks_problems
 
 
@@ -17,7 +18,7 @@ def problems(path: Path) -> list[str]:
 
     Raises CatalogNotFoundError.
     """
-    return problems_at(path) + index_problems(path / FOLDER) + marks_problems(path / "labels.sqlite")
+    return problems_at(path) + index_problems(path / FOLDER) + marks_problems(path / FILE)
 
 
 def repair(path: Path) -> list[str]:

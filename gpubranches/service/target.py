@@ -1,4 +1,4 @@
-"""The next items to mark until the answer is known to hold a wished share of all right items."""
+"""The next items to mark until the answer is known to contain a given share of all right items."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class Refinable(Protocol):
         ...
 
     def refine_again(self) -> Ranking:
-        """Find all with the marks there are now."""
+        """Find all with the present marks."""
         ...
 
     def recut(self, lean: float) -> Ranking:
-        """Cut the list of the answer elsewhere."""
+        """Move the cut of the answer."""
         ...
 
     def is_up_to_date(self, *, ignoring: tuple[str, ...] = ()) -> bool:
-        """Return whether the answer was made with the marks there are, apart from new ones of some origins."""
+        """Return whether the answer was made with the present marks, apart from new ones of some origins."""
         ...
 
     def count_marked(self, *origins: str) -> int:
@@ -116,9 +116,9 @@ class Step:
 def next_step(session: Refinable, target: float, count: int, checks: int) -> Step:
     """Return the next step of a session towards a recall; see `Session.next`.
 
-    Marks of an audit update the estimate of the present answer. The model learns from them only when they show that the
-    answer falls short of the target, or that something right resembles nothing marked. The cut moves down to where the
-    answer is likely to reach the target.
+    Marks of an audit update the estimate of the present answer. The model learns from them only if they show that the
+    answer is below the target, or that a right item resembles no marked item. The cut moves down to where the answer is
+    likely to reach the target.
     """
     if not 0 < target < 1:
         raise UsageError(f"target_recall: expected a share between 0 and 1, such as {TARGET}, got {target}")
@@ -146,7 +146,7 @@ def next_step(session: Refinable, target: float, count: int, checks: int) -> Ste
 
 
 def _looked_elsewhere(session: Refinable, recall: Interval | None, target: float, count: int, checks: int) -> Step:
-    """Return the step after the share of what resembles the marks is held: random items to mark, or the end."""
+    """Return the step after the first claim is shown: random items to mark, or the end."""
     ranking, looked = session.last_answer().current, session.random_checks()
     found = 0.0 if ranking.precision is None else ranking.precision[0] * ranking.total
     needed = looked.needed(found, target)

@@ -1,4 +1,4 @@
-"""The texts of the page in each language, one file a language, in the format of Project Fluent (projectfluent.org).
+"""The texts of the page in each language, one file per language, in the format of Project Fluent (projectfluent.org).
 
 The server and the scripts of the page read the same files, `web/static/texts/LANGUAGE.ftl`. A new file there is a new
 language.

@@ -1,8 +1,9 @@
-"""A cache of thumbnails, in memory and in a folder, both of bounded size."""
+"""Thumbnails, and a cache of them in memory and in a folder, both of bounded size."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import threading
@@ -12,7 +13,9 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from gpubranches.catalog.pictures.decoding import Source, thumbnail
+from PIL import Image
+
+from gpubranches.catalog.pictures.decoding import Source, decoded_path
 from gpubranches.catalog.pictures.image_files import Picture
 
 _log = logging.getLogger(__name__)
@@ -74,7 +77,7 @@ class Thumbnails:
             part.replace(file)
             self._shrink(file.parent)
         except OSError as error:
-            _log.warning("thumbnails are kept in memory alone: %s", error)
+            _log.warning("thumbnails are cached in memory only: %s", error)
             self._folder = None
             with suppress(OSError):
                 part.unlink()
@@ -107,11 +110,26 @@ def _sum(jpeg: bytes) -> bytes:
     return zlib.crc32(jpeg).to_bytes(_SUM_BYTES, "little")
 
 
+def thumbnail(path: Source, size: int = 256) -> bytes:
+    """Return a JPEG of at most size x size pixels. Raises DataError if it cannot be read."""
+    with decoded_path(path, side=2 * size) as image:
+        return small_jpeg(image, size)
+
+
+def small_jpeg(image: Image.Image, size: int) -> bytes:
+    """Return an RGB picture as a JPEG of at most size x size pixels."""
+    image = image.copy()
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
 def version(picture: Picture | None) -> str:
     """Return a name for the content of a picture: from the path, time and size of its file, and its position in it.
 
-    "" if there is no file. A store is not asked: the id of the item, which is another one after its content has changed
-    and was synced, stands for time and size.
+    "" if there is no file. No request is sent to a store: the id of the item is used in place of time and size, because
+    a sync gives changed content a new id.
     """
     if picture is None:
         return ""

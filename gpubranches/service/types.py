@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.hits import Hits
 from gpubranches.retrieval.queries import Words
+from gpubranches.retrieval.suggestions import SUGGESTED
 from gpubranches.service.answer import Answer
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.session_store import Record
@@ -77,7 +78,7 @@ class StepRequest:
     """The target of `next_step`: a recall, how many items it may return, and the most random items to mark."""
 
     target_recall: float = TARGET
-    count: int = 20
+    count: int = SUGGESTED
     checks: int = CHECKS
 
 
@@ -93,8 +94,8 @@ class SearchResult:
 class SinceFound:
     """Changes by marks since a find all.
 
-    total: how many items match now; joined, left: how many of them did not then, and how many do no more; new_marks:
-    how many marks the model has not learnt from.
+    total: how many items match now; joined: how many of them did not match then; left: how many no longer match;
+    new_marks: how many marks the model has not learnt from.
     """
 
     total: int
@@ -108,8 +109,8 @@ class SessionState:
     """A session in the state of one request.
 
     record: its name and settings; seed: of its learners; marks: item id -> +1 or -1, deleted items included; positive,
-    negative: how many items of the catalog are marked right and wrong; checked: how many marks an audit asked for;
-    version: of the log of marks; answer: of the last find all under these marks, None if there is none.
+    negative: how many items of the catalog are marked right and wrong; checked: how many marks are on items of an
+    audit; version: of the log of marks; answer: of the last find all under these marks, None if there is none.
     """
 
     record: Record
@@ -129,7 +130,8 @@ class SessionState:
     def last_answer(self) -> Answer:
         """Return the last answer. Raises UsageError before a find all."""
         if self.answer is None:
-            raise UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            refused = UsageError("nothing is found yet; mark items right and wrong, then find all (refine)")
+            raise refused.because("nothing-found")
         return self.answer
 
     @property
@@ -178,8 +180,8 @@ class ListPage:
     """A page of a list of items.
 
     ids: (m,) int64; offset: of the first of them; total: how many items the list has. Of nearest items also distances:
-    (m,) float32; inside: how many items the catalog has, or the filter lets in; source: what answered; took_ms; meant:
-    the known name that was searched for, in place of the typed text shown_for; both "" where that is known.
+    (m,) float32; inside: how many items the catalog has, or the filter admits; source: what answered; took_ms; meant:
+    the known name that was searched for instead of the typed text shown_for; both "" if the text is known.
     """
 
     state: SessionState

@@ -22,6 +22,10 @@ CREATE TABLE IF NOT EXISTS pictures (
     PRIMARY KEY (session, name)
 );
 """
+MOST_BYTES = 20 << 20
+"""The largest file that can be uploaded."""
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream")
+"""The media types that an upload may state; its content decides."""
 MOST_A_SESSION = 50
 MOST = 20_000
 """Pictures of all sessions, about 200 MB."""
@@ -70,7 +74,10 @@ class Uploads(Tables):
         with self.database.reading() as connection:
             row = connection.execute(query, (session, name)).fetchone()
         if row is None:
-            raise UsageError(f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again")
+            refused = UsageError(
+                f"picture:{name} is not among the last {MOST_A_SESSION} of this session; send it again"
+            )
+            raise refused.because("query-picture")
         return _upload(row)
 
     def all(self, session: str) -> list[Upload]:

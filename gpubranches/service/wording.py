@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_WIDTH = 0.5
 """If the interval of a share is wider than this, the share is called unknown, and no middle is told."""
-_NAME_LENGTH = 60
+HARDLY_ANY, HARDLY_ANY_SHARE = 3, 0.1
+"""So many items, or so large a share of the right ones, are "hardly any" where most likely none is missing."""
 _FILE_COLUMNS = ("path", "image_path", "file", "url")
 
 
@@ -41,12 +41,6 @@ def since_found(texts: Texts, joined: int, left: int) -> str:
 def new_marks(texts: Texts, count: int) -> str:
     """Return how many marks the model has not learnt from, "" for none."""
     return texts("new-marks", count=count) if count else ""
-
-
-def file_name(query: str, part: str, count: int) -> str:
-    """Return the name of an exported file, without its ending: the query, the part unless it is "all", the count."""
-    words = "-".join(re.findall(r"[^\W_]+", query.lower()))[:_NAME_LENGTH].strip("-")
-    return "-".join([words or "matches", *([] if part == "all" else [part]), str(count)])
 
 
 def run_summary(texts: Texts, ranking: Ranking) -> str:
@@ -90,10 +84,11 @@ def completeness_in_words(texts: Texts, ranking: Ranking, checked: bool = False)
     if _is_unknown(ranking.recall) or _is_unknown(ranking.precision):
         return texts("missing-unknown", found=found, checked=str(checked))
     most, missing, least = (right / max(share, 1e-6) - right for share in ranking.recall)
+    none_likely: int | str = 0 if most <= max(HARDLY_ANY, HARDLY_ANY_SHARE * right) else "few"
     return texts(
         "missing",
         found=found,
-        missing=0 if missing < 0.5 else max(_two_digits(missing), 1),
+        missing=none_likely if missing < 0.5 else max(_two_digits(missing), 1),
         low=_two_digits(least, math.floor),
         high=_two_digits(most, math.ceil),
     )
@@ -175,12 +170,15 @@ def query_in_words(texts: Texts, query: str | int) -> str:
     return texts("like-item", id=str(query))
 
 
-def session_title(texts: Texts, name: str, asked: str) -> str:
-    """Return the title of a session: its name, else its first query `asked`, else ""."""
+def session_title(texts: Texts, name: str, asked: str, number: int) -> str:
+    """Return the title of a session: its name, else its first query `asked` with its number from 2 on, else ""."""
+    if name or not asked:
+        return name
     try:
-        return name or (query_in_words(texts, asked) if asked else "")
+        title = query_in_words(texts, asked)
     except UsageError:  # a first query that came with a file
-        return asked
+        title = asked
+    return title if number == 1 else f"{title} ({number})"
 
 
 def _is_unknown(share: Interval) -> bool:

@@ -1,15 +1,18 @@
 // The map of an answer: it moves and zooms, shows what lies under the pointer, and selects by a lasso or a rectangle. Points
-// and their index are in map_points.js, what is drawn of them in map_canvas.js, the card of an item in map_card.js. The lists have the same items for those who
+// and their index are in map_points.js, what is drawn of them in map_canvas.js, gestures in map_gestures.js, the card of an
+// item in map_card.js, pictures in map_pictures.js, the legend in map_legend.js. The lists have the same items for those who
 // use no map.
 
-import { drawArea, drawDisc, drawMark, drawPicture, drawRing, paint, representatives, shownBox, toMap, toScreen } from "./map_canvas.js";
+import { drawArea, drawDisc, drawMark, drawPicture, drawRing, paint, readColours, representatives, shownBox, toMap, toScreen } from "./map_canvas.js";
 import * as card from "./map_card.js";
+import * as gestures from "./map_gestures.js";
+import * as legend from "./map_legend.js";
+import { pictureOf } from "./map_pictures.js";
 import { fromText, index, nearest, toText, within } from "./map_points.js";
 import { ROOT, labelOf, mark, onChange, sessionId } from "./marks.js";
-import { number, t } from "./texts.js";
+import { t } from "./texts.js";
 
 const MARKED_MOST = 5000; // items that one step marks
-const CLICK_PX = 5; // a press that moves less is a click
 const HIT_PX = 12;
 const PICTURES_MOST = 48;
 const PICTURE_PX = 44;
@@ -42,9 +45,7 @@ let pictured = []; // points with pictures
 let resting = 0;
 let hovered = -1;
 let pinned = -1;
-let press = null; // what a pointer that is down does
-const pointers = new Map(); // id -> place, of those that are down
-const pictures = new Map(); // item -> Image, null for one without
+let drawn = null; // the area that is being drawn
 export const frames = { drawn: 0, work: null }; // how many were drawn, and the work of the last one that painted points
 
 // Returns where the points lie on the canvas, in px, and the selected items; for tests.
@@ -58,12 +59,11 @@ export function setUp() {
   root = found;
   context = $("map-canvas").getContext("2d");
   image = null;
-  press = null;
-  pointers.clear();
+  drawn = null;
   hovered = pinned = -1;
   listen();
   setTool(tool);
-  readColours();
+  recolourAll();
   new ResizeObserver(measure).observe($("map-stage"));
   measure();
   load();
@@ -84,7 +84,7 @@ async function load() {
   const named = root.dataset.area;
   areas = version === root.dataset.version ? fromText(named) : [];
   if (named && !areas.length) $("map-state").textContent = t("map-changed");
-  drawLegend();
+  legend.draw(root, points, shown);
   recolour();
   choose(areas);
 }
@@ -105,19 +105,8 @@ function take(told) {
 
 // What the map shows
 
-function readColours() {
-  const probe = root.appendChild(document.createElement("i"));
-  const read = (name) => {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
-  };
-  const rgb = (name) => read(name).match(/\d+/g).slice(0, 3).map(Number);
-  const kinds = ["rest", "below", "borderline", "likely", "sure", "match"].map((name) => rgb(`map-${name}`));
-  colours = {
-    ground: rgb("map-ground"), chosen: rgb("map-chosen"), kinds,
-    text: { ground: read("map-ground"), right: read("right"), wrong: read("wrong"), chosen: read("map-chosen"), ink: read("ink") },
-  };
-  probe.remove();
+function recolourAll() {
+  colours = readColours(root);
   refresh();
 }
 
@@ -193,7 +182,7 @@ function draw() {
     context.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
     if (picturesShown()) for (const point of pictured) drawPictureOf(point);
     drawMarks();
-    for (const area of press?.area ? [...areas, press.area] : areas) drawArea(context, area.map(([x, y]) => toScreen(view, x, y)), colours.text.chosen);
+    for (const area of drawn ? [...areas, drawn] : areas) drawArea(context, area.map(([x, y]) => toScreen(view, x, y)), colours.text.chosen);
     for (const point of [hovered, pinned]) if (point >= 0) drawRing(context, place(point), colours.text.ink);
   }
   stale = false;
@@ -209,7 +198,7 @@ function drawMarks() {
     const [x, y] = [points.x[point], points.y[point]];
     if (!shown[points.kinds[point]] || x < box.left || x > box.right || y < box.bottom || y > box.top) continue;
     const at = place(point);
-    if (covered.has(point) && pictures.get(points.ids[point])) (at.x -= corner), (at.y -= corner); // at the corner of its picture
+    if (covered.has(point) && pictureOf(points.ids[point])) (at.x -= corner), (at.y -= corner); // at the corner of its picture
     else if (chosen[point]) drawDisc(context, at, radius + 3, colours.text.chosen);
     drawMark(context, at, labels[point], colours.text, radius);
   }
@@ -225,19 +214,8 @@ function choosePictures() {
   overlay();
 }
 
-function pictureOf(item) {
-  if (!pictures.has(item)) {
-    const picture = new Image();
-    pictures.set(item, null);
-    picture.onload = () => (pictures.set(item, picture), overlay());
-    picture.src = card.thumbnail(item);
-    if (pictures.size > 600) pictures.delete(pictures.keys().next().value);
-  }
-  return pictures.get(item);
-}
-
 function drawPictureOf(point) {
-  const picture = pictureOf(points.ids[point]);
+  const picture = pictureOf(points.ids[point], overlay);
   if (!picture) return;
   const label = labels[point];
   const { right, wrong, chosen: selected } = colours.text;
@@ -323,7 +301,7 @@ function hit(at) {
   if (picturesShown()) {
     for (const point of [...pictured].reverse()) {
       const there = place(point);
-      const reach = pictures.get(points.ids[point]) ? PICTURE_PX / 2 : 0;
+      const reach = pictureOf(points.ids[point]) ? PICTURE_PX / 2 : 0;
       if (Math.abs(there.x - at.x) < reach && Math.abs(there.y - at.y) < reach) return point;
     }
   }
@@ -342,61 +320,35 @@ function hover(at) {
   overlay();
 }
 
-// Pointers
+// Gestures
 
-const placeOf = (event) => {
-  const box = $("map-stage").getBoundingClientRect();
-  return { x: event.clientX - box.left, y: event.clientY - box.top };
+const ON = {
+  point: hover,
+  leave: () => pinned < 0 && hideCard(),
+  press: (at) => pin(hit(at)),
+  drag: (from, last, at) => {
+    if (tool === "move") pan(at.x - last.x, at.y - last.y);
+    else if (points) draft(from, at);
+  },
+  drop: (from, at, added) => {
+    const area = drawn;
+    drawn = null;
+    if (area?.length > 2) choose(added ? [...areas, area] : [area]);
+    else overlay();
+  },
+  stop: () => (drawn = null, overlay()),
+  pinch: (at, right, down, factor) => (pan(right, down), zoom(factor, at)),
+  wheel: zoom,
 };
 
-function down(event) {
-  if (event.button !== 0 || !points) return;
-  $("map-canvas").setPointerCapture(event.pointerId);
-  const at = placeOf(event);
-  pointers.set(event.pointerId, at);
-  if (pointers.size > 1) return (press = { pinch: true });
-  press = { from: at, last: at, moved: false, added: event.shiftKey };
-}
-
-function move(event) {
-  const at = placeOf(event);
-  if (!pointers.has(event.pointerId)) return event.pointerType === "mouse" && hover(at);
-  const before = pointers.get(event.pointerId);
-  pointers.set(event.pointerId, at);
-  if (press?.pinch) return pinch(event.pointerId, before, at);
-  if (!press) return;
-  press.moved ||= Math.hypot(at.x - press.from.x, at.y - press.from.y) > CLICK_PX;
-  if (!press.moved) return;
-  if (tool === "move") pan(at.x - press.last.x, at.y - press.last.y);
-  else if (tool === "rectangle") (press.area = rectangle(press.from, at)), overlay();
-  else drag(at);
-  press.last = at;
-}
-
-function drag(at) {
-  press.area ??= [corner(press.from.x, press.from.y)];
-  const [x, y] = corner(at.x, at.y);
-  const [px, py] = press.area.at(-1);
-  if (press.area.length < 400 && Math.hypot(x - px, y - py) * view.scale > 3) press.area.push([x, y]);
+// Draws on the area of a rectangle or a lasso.
+function draft(from, at) {
   overlay();
-}
-
-function pinch(id, before, at) {
-  const other = [...pointers].find(([name]) => name !== id)?.[1];
-  if (!other) return;
-  const gap = (a) => Math.max(10, Math.hypot(a.x - other.x, a.y - other.y));
-  pan((at.x - before.x) / 2, (at.y - before.y) / 2);
-  zoom(gap(at) / gap(before), { x: (at.x + other.x) / 2, y: (at.y + other.y) / 2 });
-}
-
-function up(event) {
-  if (!pointers.delete(event.pointerId) || !press) return;
-  if (press.pinch) return pointers.size || (press = null);
-  const { area, moved, added, from } = press;
-  press = null;
-  if (!moved) pin(hit(from));
-  else if (area?.length > 2) choose(added ? [...areas, area] : [area]);
-  else overlay();
+  if (tool === "rectangle") return (drawn = rectangle(from, at));
+  drawn ??= [corner(from.x, from.y)];
+  const [x, y] = corner(at.x, at.y);
+  const [px, py] = drawn.at(-1);
+  if (drawn.length < 400 && Math.hypot(x - px, y - py) * view.scale > 3) drawn.push([x, y]);
 }
 
 function setTool(name) {
@@ -448,34 +400,9 @@ function onClick(event) {
 }
 
 function listen() {
-  const canvas = $("map-canvas");
-  canvas.addEventListener("pointerdown", down);
-  canvas.addEventListener("pointermove", move);
-  canvas.addEventListener("pointerup", up);
-  canvas.addEventListener("pointercancel", up);
-  canvas.addEventListener("pointerleave", () => pinned < 0 && !press && hideCard());
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), placeOf(event));
-  }, { passive: false });
+  gestures.listen($("map-canvas"), ON);
   root.addEventListener("keydown", onKey);
   root.addEventListener("click", onClick);
-}
-
-// The legend
-
-function drawLegend() {
-  const { counts, totals } = points;
-  for (const button of root.querySelectorAll(".legend [data-kind]")) {
-    const kind = Number(button.dataset.kind);
-    button.parentElement.hidden = !counts[kind];
-    button.querySelector("b").textContent = number(counts[kind]);
-    button.setAttribute("aria-pressed", shown[kind]);
-  }
-  const [rest, below, ...found] = counts;
-  const matches = found.reduce((a, b) => a + b, 0);
-  const { matches: of, below: ranked, rest: others } = totals;
-  $("map-drawn").textContent = t("map-drawn", { matches, of, below, ranked, rest, others });
 }
 
 function toggle(kind, button) {
@@ -486,5 +413,5 @@ function toggle(kind, button) {
 }
 
 onChange((items) => root?.isConnected && recolour(items.length > 200 ? null : items));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => root?.isConnected && readColours());
-new MutationObserver(() => root?.isConnected && readColours()).observe(document.documentElement, { attributes: true });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => root?.isConnected && recolourAll());
+new MutationObserver(() => root?.isConnected && recolourAll()).observe(document.documentElement, { attributes: true });

@@ -25,6 +25,23 @@ export function shownBox(view, margin = 8) {
   return { left: low.x, right: high.x, bottom: low.y, top: high.y };
 }
 
+// Returns the colours that the style sheet gives a map: [red, green, blue] for points, as CSS for what is drawn over them.
+export function readColours(root) {
+  const probe = root.appendChild(document.createElement("i"));
+  const read = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const rgb = (name) => read(name).match(/\d+/g).slice(0, 3).map(Number);
+  const colours = {
+    ground: rgb("map-ground"), chosen: rgb("map-chosen"),
+    kinds: ["rest", "below", "borderline", "likely", "sure", "match"].map((name) => rgb(`map-${name}`)),
+    text: { ground: read("map-ground"), right: read("right"), wrong: read("wrong"), chosen: read("map-chosen"), ink: read("ink") },
+  };
+  probe.remove();
+  return colours;
+}
+
 const stamps = new Map();
 
 // Returns the pixels of a disc around its middle: arrays dx, dy and alpha, 0 to 256; and how far it reaches.

@@ -1,5 +1,6 @@
 // The card of an item of the map: its picture, its caption, what it is, and buttons while it is pinned.
 
+import { thumbnail } from "./map_pictures.js";
 import { ROOT, sessionId } from "./marks.js";
 import { t } from "./texts.js";
 
@@ -10,8 +11,6 @@ const $ = (id) => document.getElementById(id);
 const captions = new Map(); // item -> text
 let asking = 0;
 let at = { x: 0, y: 0 };
-
-export const thumbnail = (item) => `${ROOT}/thumbnails/small/${item}.jpg`;
 
 // told: { item, kind, label, withPicture }; place: of its point on the canvas, in px; pinned: whether it stays, with buttons.
 export function show({ item, kind, label, withPicture }, place, pinned) {

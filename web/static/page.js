@@ -1,6 +1,6 @@
 // Keys, clicks and messages. Marks are in marks.js, the grid in grid.js over window.js, how it looks in view.js, the large
 // view in large.js, the map in map.js, the search field and the filter in search.js, the next steps in steps.js, long
-// requests in tasks.js, long presses and drags in pointer.js.
+// requests in tasks.js, long presses and drags in pointer.js, where a page goes on in place.js.
 
 import * as search from "./search.js";
 import * as grid from "./grid.js";
@@ -8,15 +8,15 @@ import * as large from "./large.js";
 import * as map from "./map.js";
 import * as marks from "./marks.js";
 import * as pointer from "./pointer.js";
+import * as place from "./place.js";
 import * as steps from "./steps.js";
-import "./tasks.js";
+import { isAwaited } from "./tasks.js";
 import { number, t } from "./texts.js";
 import * as toast from "./toast.js";
 import * as view from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const say = (text) => ($("#said").textContent = text);
-const WAIT_MS = 600; // from which on a request that waits for the marks is told
 const ANSWER_MS = 2000; // the longest that keys wait for the response to an undo
 
 // Marking
@@ -82,15 +82,18 @@ function undoable({ can_undo, can_redo }) {
   $("#redo").ariaDisabled = !can_redo;
 }
 
-// Shows for a while what was done to many marks or taken back, with a button for the way back.
+let deedToast = 0;
+
+// Shows for a while what was done to many marks or taken back, with a button for the way back. A single mark needs no
+// telling; it ends what was told of the deed before, which undo would no longer take back.
 function tellDeed({ done, items }) {
-  if (awaited) return;
-  if ((done.path === "mark" && done.ids.length < 2) || (items && !items.length)) return toast.hide();
+  if (isAwaited()) return;
+  if ((done.path === "mark" && done.ids.length < 2) || (items && !items.length)) return toast.hide(deedToast);
   const said = { undo: "undo", redo: "redo" }[done.path]
     ? t("taken-back-marks", { path: done.path, count: items.length })
     : deed({ done, items });
-  if (done.path === "undo") toast.show(said, t("redo-word"), DEEDS.redo);
-  else toast.show(said, t("undo-word"), DEEDS.undo);
+  const back = done.path === "undo" ? "redo" : "undo";
+  deedToast = toast.show(said, back === "redo" ? t("redo-word") : t("undo-word"), DEEDS[back]);
 }
 
 function warn(text) {
@@ -111,12 +114,14 @@ function warn(text) {
 
 const press = (element) => element?.click();
 
+let hint = 0; // the toast that tells where a key works
+
 // Presses a button of the matches; where it is missing, tells where it is.
 function pressThere(selector) {
   const answered = $("#steps").dataset.answered !== undefined;
   if ($(selector)) $(selector).click();
-  else if (answered) toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
-  else toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
+  else if (answered) hint = toast.show(t("key-of-matches"), t("key-to-matches"), () => press($("#to-matches")));
+  else hint = toast.show(t("key-of-answer"), t("find-all"), () => press($("#find")));
 }
 
 function focusSearch() {
@@ -298,32 +303,6 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-Session"] = marks.sessionId();
 });
 
-// Requests that compute from the marks wait until the marks are stored. One waits at a time; the page says so, and it is
-// cancelled by the user, or when the user goes on to another list.
-let awaited = null;
-document.addEventListener("htmx:confirm", (event) => {
-  if (!/^\/(refine|next|suggest|audit|completeness)/.test(event.detail.path.slice(marks.ROOT.length)) || !marks.state().waiting) return;
-  event.preventDefault();
-  if (awaited?.elt === event.detail.elt) return;
-  const mine = (awaited = { elt: event.detail.elt });
-  const what = event.detail.elt.id;
-  setTimeout(() => mine === awaited && toast.show(t("awaited", { what }), t("cancel"), cancelAwaited, true), WAIT_MS);
-  marks.stored().then(() => {
-    if (mine !== awaited) return;
-    cancelAwaited();
-    event.detail.issueRequest(true);
-  });
-});
-
-function cancelAwaited() {
-  awaited = null;
-  toast.hide();
-}
-
-document.addEventListener("htmx:beforeRequest", (event) => {
-  if (awaited && event.detail.target.id === "results") cancelAwaited();
-});
-
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.detail.requestConfig.path === `${marks.ROOT}/refine`) say(t("finding-all"));
 });
@@ -353,37 +332,10 @@ document.addEventListener("htmx:afterSettle", (event) => {
   const idle = document.activeElement === document.body || document.activeElement.closest("#bar, #filter, .search");
   const fresh = grid.setUp();
   map.setUp();
-  if (fresh) here = place();
+  if (fresh) place.arrive(), toast.hide(hint);
   if (fresh) search.setUp(), steps.newMarks($("#grid").dataset.newMarks), steps.update();
   if (fresh && idle) grid.focusTile(grid.tiles()[0]);
 });
-
-// A page that is loaded again, as by Back, continues at the item where it was left.
-const place = () => `gpubranches:at:${location.pathname}${location.search}`;
-let here = ""; // the place of the list that is shown
-
-function remember() {
-  const tile = grid.atCursor();
-  try {
-    if (tile) sessionStorage.setItem(here, grid.idOf(tile));
-  } catch {
-    // It continues at the first item.
-  }
-}
-
-function goOn() {
-  if (performance.getEntriesByType("navigation")[0]?.type === "navigate" || document.activeElement !== document.body) return;
-  let item = null;
-  try {
-    item = sessionStorage.getItem(here);
-  } catch {
-    // It continues nowhere.
-  }
-  if (item) grid.focusTile(grid.byId(item) ?? grid.tiles()[0]);
-}
-
-window.addEventListener("pagehide", remember);
-document.addEventListener("htmx:beforeSwap", (event) => event.detail.target.id === "results" && remember());
 
 let scrolled = false;
 window.addEventListener("scroll", () => {
@@ -416,5 +368,5 @@ grid.setUp();
 map.setUp();
 search.setUp();
 steps.update();
-here = place();
-goOn();
+place.arrive();
+place.goOn();

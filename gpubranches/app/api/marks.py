@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpubranches.app.api.operations import ID, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.app_context import service
 from gpubranches.service.labels import ORIGINS
 from gpubranches.service.types import MarkRequest, MarkResult
@@ -32,31 +32,14 @@ _MARK: Schema = {
     },
 }
 _EVENT: Schema = {"type": "object", "properties": {"event": EVENT}}
-_DONE: Schema = {
-    "type": "object",
-    "required": ["event", "ids"],
-    "properties": {"event": EVENT, "ids": {"type": "array", "items": ID}},
-}
-_MARKED: Schema = {
-    **_DONE,
-    "required": ["event", "ids", "label"],
-    "properties": {**_DONE["properties"], "label": _LABEL},
-}
-_MARKS: Schema = {
-    "type": "object",
-    "required": ["version", "marks"],
-    "properties": {
+_DONE = record({"event": EVENT, "ids": array(ID)})
+_MARKED = record({"event": EVENT, "ids": array(ID), "label": _LABEL})
+_MARKS = record(
+    {
         "version": {"type": "integer", "minimum": 0, "description": "Of the log; grows with every event."},
-        "marks": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["id", "label", "origin"],
-                "properties": {"id": ID, "label": _LABEL, "origin": {"type": "string"}},
-            },
-        },
-    },
-}
+        "marks": array(record({"id": ID, "label": _LABEL, "origin": {"type": "string"}})),
+    }
+)
 
 
 @operation("GET", "/sessions/{session}/marks", answer=_MARKS)

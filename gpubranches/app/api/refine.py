@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.app.api.operations import ID, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.api.search import ITEM, WHERE
 from gpubranches.app.api.sessions import ANSWER, INTERVAL, answer_figures, interval
 from gpubranches.app.app_context import limits, service
@@ -88,20 +88,9 @@ _NEXT: Schema = {
         },
     },
 }
-_ITEMS: Schema = {
-    "type": "object",
-    "required": ["items"],
-    "properties": {
-        "items": {
-            "type": "array",
-            "items": {"type": "object", "required": ["id", "item"], "properties": {"id": ID, "item": ITEM}},
-        }
-    },
-}
-_STEP: Schema = {
-    "type": "object",
-    "required": ["kind", "recall", "checks", "items"],
-    "properties": {
+_ITEMS = record({"items": array(record({"id": ID, "item": ITEM}))})
+_STEP = record(
+    {
         "kind": {
             "type": "string",
             "enum": list(KINDS),
@@ -116,8 +105,8 @@ _STEP: Schema = {
             "right items.",
         },
         **_ITEMS["properties"],
-    },
-}
+    }
+)
 
 
 @operation("POST", "/sessions/{session}/refine", body=_REFINE, answer=ANSWER)
@@ -132,13 +121,13 @@ def refine(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/recut", body=_RECUT, answer=ANSWER)
 def recut(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Cut the last refine's list elsewhere, without training."""
+    """Move the cut of the last refine, without training."""
     return answer_figures(service().recut(session, body["lean"]))
 
 
 @operation("GET", "/sessions/{session}/suggestions", query={"count": COUNT}, answer=_ITEMS)
 def suggestions(session: str, count: int) -> dict[str, Any]:
-    """Return the unmarked items whose marks would teach most; mark them with the origin "suggestion"."""
+    """Return the unmarked items whose marks would improve the model most; mark them with the origin "suggestion"."""
     return _items(service().suggest(session, count).ids)
 
 
@@ -150,9 +139,9 @@ def audit(session: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @operation("POST", "/sessions/{session}/next", body=_NEXT, answer=_STEP)
 def next_step(session: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return what to mark until a share of all right items is known to be found; refines where marks are to be learnt.
+    """Return what to mark until a share of all right items is known to be found; refines if the model has to learn.
 
-    Mark the items with the kind as origin and ask again, until there are none. The cut may move towards recall.
+    Mark the items with the kind as origin and call this again, until there are none. The cut may move towards recall.
     """
     with limits().train(session):
         step = service().next_step(session, StepRequest(**body)).step

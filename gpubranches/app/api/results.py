@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response
 
 from gpubranches.app.api.operations import ID, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.api.search import ITEM
 from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send
@@ -21,10 +21,8 @@ from gpubranches.service.export import BOX_FORMATS, FORMATS, Format
 from gpubranches.service.types import PartPage
 from gpubranches.service.wording import explanation_to_json
 
-_MATCH: Schema = {
-    "type": "object",
-    "required": ["id", "score", "votes", "tier", "item"],
-    "properties": {
+_MATCH = record(
+    {
         "id": ID,
         "score": {
             "type": ["number", "null"],
@@ -37,17 +35,10 @@ _MATCH: Schema = {
             "description": "By its chance to be right; null where it does not match or no chance is estimated.",
         },
         "item": ITEM,
-    },
-}
-_PAGE: Schema = {
-    "type": "object",
-    "required": ["total", "offset", "results"],
-    "properties": {
-        "total": {"type": "integer", "minimum": 0},
-        "offset": {"type": "integer", "minimum": 0},
-        "results": {"type": "array", "items": _MATCH, "description": "Best first."},
-    },
-}
+    }
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_PAGE = record({"total": _COUNT, "offset": _COUNT, "results": array(_MATCH, "Best first.")})
 _TIER: dict[str, Schema] = {
     "tier": {
         "type": "string",
@@ -57,15 +48,13 @@ _TIER: dict[str, Schema] = {
         "the cut; those that are new since the round before, or gone, which are told as they were then.",
     }
 }
-_ZIP: Schema = {
-    "type": "object",
-    "required": ["pictures", "bytes", "most"],
-    "properties": {
-        "pictures": {"type": "integer", "minimum": 0, "description": "About how many there are."},
-        "bytes": {"type": "integer", "minimum": 0, "description": "About how many the file has."},
+_ZIP = record(
+    {
+        "pictures": {**_COUNT, "description": "About how many there are."},
+        "bytes": {**_COUNT, "description": "About how many the file has."},
         "most": {"type": "integer", "description": "More pictures are refused."},
-    },
-}
+    }
+)
 _POINTS: Schema = {
     "type": "integer",
     "minimum": 1,
@@ -73,30 +62,20 @@ _POINTS: Schema = {
     "default": 10_000,
     "description": "How many, at most, beside marked items.",
 }
-_NUMBERS: Schema = {"type": "array", "items": {"type": "integer"}}
-_COUNTED: Schema = {"type": "integer", "minimum": 0}
-_MAP: Schema = {
-    "type": "object",
-    "required": ["version", "kind_names", "totals", "ids", "x", "y", "kinds"],
-    "properties": {
+_MAP = record(
+    {
         "version": {"type": "string", "description": "Names the places: the same one, the same places."},
-        "kind_names": {"type": "array", "items": {"type": "string", "enum": list(KINDS)}},
-        "totals": {
-            "type": "object",
-            "required": ["matches", "below", "rest"],
-            "properties": {"matches": _COUNTED, "below": _COUNTED, "rest": _COUNTED},
-            "description": "How many items there are, drawn or not: matches, ranked without a match, others.",
-        },
-        "ids": {"type": "array", "items": ID, "description": "Of the points: ranked items best first, then others."},
-        "x": _NUMBERS,
-        "y": _NUMBERS,
-        "kinds": {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": len(KINDS) - 1},
-            "description": "What each point is, as a place in kind_names.",
-        },
-    },
-}
+        "kind_names": array({"type": "string", "enum": list(KINDS)}),
+        "totals": record(
+            {"matches": _COUNT, "below": _COUNT, "rest": _COUNT},
+            "How many items there are, drawn or not: matches, ranked without a match, others.",
+        ),
+        "ids": array(ID, "Of the points: ranked items best first, then others."),
+        "x": array({"type": "integer"}),
+        "y": array({"type": "integer"}),
+        "kinds": array({**_COUNT, "maximum": len(KINDS) - 1}, "What each point is, as a place in kind_names."),
+    }
+)
 _SLICE: dict[str, Schema] = {
     **_TIER,
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
@@ -135,10 +114,10 @@ def zip_estimate(session: str, tier: str) -> dict[str, Any]:
 
 @operation("GET", "/sessions/{session}/map", query={"points": _POINTS}, answer=_MAP)
 def answer_map(session: str, points: int) -> dict[str, Any]:
-    """Return the answer and its surroundings as points in the plane: items that look alike lie near each other.
+    """Return the answer and other items as points in the plane: items that look alike are close together.
 
-    Of matches and of the rest of the catalog an even sample is drawn, of what does not match the best ranked ones. All
-    marked items are there.
+    The points are an even sample of the matches, an even sample of the rest of the catalog, the best ranked items that
+    do not match, and all marked items.
     """
     return service().answer_map(session, points).to_json()
 

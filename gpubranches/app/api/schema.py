@@ -25,6 +25,18 @@ _TYPES = {
 }
 
 
+def record(properties: dict[str, Schema], description: str = "") -> Schema:
+    """Return the schema of an object that has all of the properties."""
+    schema: Schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {**schema, "description": description} if description else schema
+
+
+def array(items: Schema, description: str = "") -> Schema:
+    """Return the schema of a list."""
+    schema: Schema = {"type": "array", "items": items}
+    return {**schema, "description": description} if description else schema
+
+
 def parse(data: bytes) -> Any:
     """Parse a JSON text. Raises UsageError for a text that is not UTF-8, not JSON, not finite or nested too deeply."""
     try:
@@ -95,7 +107,9 @@ def _text(schema: Schema, value: str, name: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: expected a text of whole characters, got half of one at {error.start}") from error
+        raise UsageError(
+            f"{name}: expected a text of whole characters, got half of a character at {error.start}"
+        ) from error
     within = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
     formed = "pattern" not in schema or re.search(schema["pattern"], value) is not None
     if not within or not formed or value not in schema.get("enum", (value,)):

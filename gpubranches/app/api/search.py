@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from werkzeug.exceptions import NotFound
 
 from gpubranches.app.api.operations import ID, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.app_context import service
 from gpubranches.app.export_routes import send_original
 from gpubranches.catalog.metadata.conditions import KINDS, MAX_LENGTH, column_text, value_condition
@@ -21,11 +21,10 @@ from gpubranches.core.options import MODELS
 from gpubranches.encoders.joint import split
 from gpubranches.service.export import BOX_FORMATS, formats_of
 from gpubranches.service.types import SearchRequest
+from gpubranches.service.uploads import MEDIA_TYPES, MOST_BYTES
 
 MOST = 10_000
 """Nearest items of one search."""
-UPLOAD_BYTES = 20 << 20
-PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream")
 
 K: Schema = {"type": "integer", "minimum": 1, "maximum": MOST, "default": 100, "description": "How many items."}
 WHERE: Schema = {
@@ -35,23 +34,13 @@ WHERE: Schema = {
     "description": "A condition over the columns of the items, such as caption LIKE '%dog%' AND label IN (1, 2).",
 }
 ITEM: Schema = {"type": "object", "required": ["id"], "properties": {"id": ID}, "description": "An item's columns."}
-NEAREST: Schema = {
-    "type": "object",
-    "required": ["source", "took_ms", "items"],
-    "properties": {
+NEAREST = record(
+    {
         "source": {"type": "string", "description": "What answered."},
         "took_ms": {"type": "number", "minimum": 0},
-        "items": {
-            "type": "array",
-            "description": "Nearest first.",
-            "items": {
-                "type": "object",
-                "required": ["id", "distance", "item"],
-                "properties": {"id": ID, "distance": {"type": "number"}, "item": ITEM},
-            },
-        },
-    },
-}
+        "items": array(record({"id": ID, "distance": {"type": "number"}, "item": ITEM}), "Nearest first."),
+    }
+)
 _QUERY: Schema = {
     "type": "object",
     "oneOf": [{"required": [name]} for name in ("text", "item", "vector", "code")],
@@ -81,53 +70,36 @@ _QUERY: Schema = {
         "where": WHERE,
     },
 }
-_COLUMNS: Schema = {
+_VALUE: Schema = {
     "type": "object",
-    "required": ["columns"],
+    "required": ["value", "count", "condition"],
     "properties": {
-        "columns": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "kind", "values"],
-                "properties": {
-                    "name": {"type": "string", "description": "As it is written in a condition."},
-                    "kind": {"type": "string", "enum": list(KINDS)},
-                    "values": {
-                        "type": "array",
-                        "description": "The most frequent ones first; none where the column holds many.",
-                        "items": {
-                            "type": "object",
-                            "required": ["value", "count", "condition"],
-                            "properties": {
-                                "count": {"type": "integer", "minimum": 1},
-                                "condition": {"type": "string", "description": "What lets these items in."},
-                            },
-                        },
-                    },
-                },
-            },
-        }
+        "count": {"type": "integer", "minimum": 1},
+        "condition": {"type": "string", "description": "What lets these items in."},
     },
 }
-_COUNT: Schema = {
-    "type": "object",
-    "required": ["count", "of"],
-    "properties": {
+_COLUMN = record(
+    {
+        "name": {"type": "string", "description": "As it is written in a condition."},
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "values": array(_VALUE, "The most frequent ones first; none where the column holds many."),
+    }
+)
+_COLUMNS = record({"columns": array(_COLUMN)})
+_COUNT = record(
+    {
         "count": {"type": "integer", "minimum": 0, "description": "Items that the condition lets in."},
         "of": {"type": "integer", "minimum": 0, "description": "Items of the catalog."},
-    },
-}
-_HEALTH: Schema = {
-    "type": "object",
-    "required": ["status", "items", "generation", "backend"],
-    "properties": {
+    }
+)
+_HEALTH = record(
+    {
         "status": {"type": "string", "enum": ["ok"]},
         "items": {"type": "integer", "minimum": 0},
         "generation": {"type": "integer", "minimum": 0},
         "backend": {"type": "string"},
-    },
-}
+    }
+)
 
 
 @operation("GET", "/health", answer=_HEALTH)
@@ -188,7 +160,7 @@ def columns() -> dict[str, Any]:
 
 @operation("GET", "/count", query={"where": WHERE}, answer=_COUNT)
 def count(where: str = "") -> dict[str, Any]:
-    """Return how many items a condition lets in."""
+    """Return how many items meet a condition."""
     return {"count": service().count(where), "of": service().catalog.n}
 
 
@@ -198,7 +170,7 @@ def search(body: dict[str, Any]) -> dict[str, Any]:
     return _nearest(SearchRequest(_query(body), body["k"], body.get("where")))
 
 
-@operation("POST", "/search/image", raw=(PICTURES, UPLOAD_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
+@operation("POST", "/search/image", raw=(MEDIA_TYPES, MOST_BYTES), query={"k": K, "where": WHERE}, answer=NEAREST)
 def search_image(body: bytes, k: int, where: str | None = None) -> dict[str, Any]:
     """Find the items nearest to the picture in the body: JPEG, PNG, WebP or GIF, at most 20 MiB and 50 megapixels."""
     with decoded_upload(body) as image:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gpubranches.app.api.operations import SESSION, operation
-from gpubranches.app.api.schema import Schema
+from gpubranches.app.api.schema import Schema, array, record
 from gpubranches.app.app_context import service
 from gpubranches.core.results import TIERS
 
@@ -15,32 +15,20 @@ if TYPE_CHECKING:
     from gpubranches.service.types import SessionState
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 INTERVAL: Schema = {
+    **record(dict.fromkeys(("low", "middle", "high"), _SHARE), "A 90% interval, null where none is estimated."),
     "type": ["object", "null"],
-    "description": "A 90% interval, null where none is estimated.",
-    "required": ["low", "middle", "high"],
-    "properties": {name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("low", "middle", "high")},
 }
 _CHANGES = ("new", "gone")
 
 
 def _counts(names: tuple[str, ...], description: str) -> Schema:
-    return {
-        "type": ["object", "null"],
-        "description": description,
-        "required": list(names),
-        "properties": dict.fromkeys(names, _COUNT),
-    }
+    return {**record(dict.fromkeys(names, _COUNT), description), "type": ["object", "null"]}
 
 
-ANSWER: Schema = {
-    "type": "object",
-    "description": "What the last refine found.",
-    "required": [
-        *("total", "tiers", "changes", "candidates", "threshold", "lean"),
-        *("precision", "recall", "source", "timings_ms"),
-    ],
-    "properties": {
+ANSWER = record(
+    {
         "total": {**_COUNT, "description": "Items of the whole catalog that match under the marks there are now."},
         "tiers": _counts(TIERS, "What matches by its chance to be right, null where no chance is estimated."),
         "changes": _counts(_CHANGES, "Against what matched in the round before, null in the first."),
@@ -52,39 +40,33 @@ ANSWER: Schema = {
         "source": {"type": "string", "description": "The stages that answered."},
         "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     },
-}
-SESSION_STATE: Schema = {
-    "type": "object",
-    "required": ["session", "name", "seed", "positive", "negative", "answer"],
-    "properties": {
+    "What the last refine found.",
+)
+SESSION_STATE = record(
+    {
         "session": SESSION,
         "name": {"type": "string"},
         "seed": {"type": "integer"},
         "positive": {**_COUNT, "description": "Items marked right."},
         "negative": {**_COUNT, "description": "Items marked wrong."},
         "answer": {"anyOf": [ANSWER, {"type": "null"}]},
-    },
-}
-_LISTED: Schema = {
-    "type": "object",
-    "required": ["sessions"],
-    "properties": {
-        "sessions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["session", "name", "positive", "negative", "used_s"],
-                "properties": {
+    }
+)
+_LISTED = record(
+    {
+        "sessions": array(
+            record(
+                {
                     "session": {"type": "string"},
                     "name": {"type": "string"},
                     "positive": _COUNT,
                     "negative": _COUNT,
                     "used_s": {"type": "number", "description": "When it was used last, seconds since 1970."},
-                },
-            },
-        }
-    },
-}
+                }
+            )
+        )
+    }
+)
 _NEW: Schema = {
     "type": "object",
     "properties": {

@@ -49,6 +49,28 @@ _TOKEN = re.compile(
 )
 _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 _COMPARISONS = {"=": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_EXPECTED = {
+    "end": "AND, OR or the end",
+    "end-inside": "AND, OR or )",
+    "depth": f"at most {MAX_DEPTH} parentheses and NOTs within each other",
+    "null": "NULL",
+    "null-or-not": "NULL or NOT NULL",
+    "bracket": "(",
+    "comma": ", or )",
+    "and": "AND",
+    "negated": "LIKE, ILIKE, IN or BETWEEN",
+    "test": "=, !=, <, <=, >, >=, LIKE, ILIKE, IN, BETWEEN or IS",
+    "column": "a column",
+    "field": "a field's name",
+    "finite": "a number of at most 1e308",
+    "not-null": "a value (write IS NULL for a missing one)",
+    "value": "a number, a 'text' in quotes, TRUE or FALSE",
+    "pattern": "a 'pattern'",
+    "short-pattern": f"a pattern of at most {MAX_PATTERN_LENGTH:,} letters",
+    "quote": "a closing '",
+    "double-quote": 'a closing "',
+}
+"""What a condition lacks where it cannot be read, by the names that the page's text `filter-expected` tells apart."""
 _HOLDS: dict[Kind, str] = {
     "number": "numbers",
     "text": "texts",
@@ -97,11 +119,12 @@ Condition = Comparison | Not | And | Or
 def parse(text: str) -> Condition:
     """Parse a condition. Raises UsageError with the position, what was expected there, and what was found."""
     if len(text) > MAX_LENGTH:
-        raise UsageError(f"where: expected at most {MAX_LENGTH:,} letters, got {len(text):,}")
+        refused = UsageError(f"where: expected at most {MAX_LENGTH:,} letters, got {len(text):,}")
+        raise refused.because("filter-long", most=MAX_LENGTH, count=len(text))
     parser = _Parser(text)
     condition = parser.condition()
     if parser.kind != "end":
-        raise parser.error("AND, OR or the end")
+        raise parser.error("end")
     return condition
 
 
@@ -160,11 +183,13 @@ class _Parser:
         return self._joined("or", Or, lambda: self._joined("and", And, self._part))
 
     def error(self, expected: str) -> UsageError:
-        """Return the error for a token other than the expected one."""
+        """Return the error for a token other than the expected one, which is named in _EXPECTED."""
         before = self._text[: self.position].rstrip()
         after = f", after {before[-40:]!r}" if before else ""
         got = "the end" if self.kind == "end" else repr(self.token[:40])
-        return UsageError(f"where: expected {expected} at letter {self.position + 1}{after}, got {got}")
+        refused = UsageError(f"where: expected {_EXPECTED[expected]} at letter {self.position + 1}{after}, got {got}")
+        at, ended = self.position + 1, str(self.kind == "end")
+        return refused.because("filter-expected", what=expected, at=at, got=self.token[:40], ended=ended)
 
     def _joined(self, word: str, kind: type[And] | type[Or], read: Callable[[], Condition]) -> Condition:
         parts = [read()]
@@ -174,7 +199,7 @@ class _Parser:
 
     def _part(self) -> Condition:
         if self._depth >= MAX_DEPTH:
-            raise self.error(f"at most {MAX_DEPTH} parentheses and NOTs within each other")
+            raise self.error("depth")
         self._depth += 1
         try:
             if self._accept("not"):
@@ -182,7 +207,7 @@ class _Parser:
             if not self._accept("("):
                 return self._test()
             inside = self.condition()
-            self._expect(")", "AND, OR or )")
+            self._expect(")", "end-inside")
             return inside
         finally:
             self._depth -= 1
@@ -195,25 +220,24 @@ class _Parser:
             return Comparison(column, operator, (self._value(),), False, place)
         if self._accept("is"):
             negated = self._accept("not")
-            self._expect("null", "NULL" if negated else "NULL or NOT NULL")
+            self._expect("null", "null" if negated else "null-or-not")
             return Comparison(column, "null", (), negated, place)
         negated = self._accept("not")
         for word in ("like", "ilike"):
             if self._accept(word):
                 return Comparison(column, word, (self._pattern(),), negated, place)
         if self._accept("in"):
-            self._expect("(", "(")
+            self._expect("(", "bracket")
             values = [self._value()]
             while self._accept(","):
                 values.append(self._value())
-            self._expect(")", ", or )")
+            self._expect(")", "comma")
             return Comparison(column, "in", tuple(values), negated, place)
         if self._accept("between"):
             low = self._value()
-            self._expect("and", "AND")
+            self._expect("and", "and")
             return Comparison(column, "between", (low, self._value()), negated, place)
-        choice = "LIKE, ILIKE, IN or BETWEEN" if negated else "=, !=, <, <=, >, >=, LIKE, ILIKE, IN, BETWEEN or IS"
-        raise self.error(choice)
+        raise self.error("negated" if negated else "test")
 
     def _column(self) -> ColumnName:
         names = []
@@ -223,7 +247,7 @@ class _Parser:
             elif self.kind == "word" and self.token.lower() not in KEYWORDS:
                 names.append(self.token)
             else:
-                raise self.error("a column" if not names else "a field's name")
+                raise self.error("field" if names else "column")
             self._next()
             if not self._accept("."):
                 return tuple(names)
@@ -236,21 +260,22 @@ class _Parser:
         elif kind == "number":
             value = _number(token)
             if not math.isfinite(value):
-                raise self.error("a number of at most 1e308")
+                raise self.error("finite")
         elif kind == "word" and token.lower() in ("true", "false"):
             value = token.lower() == "true"
         elif kind == "word" and token.lower() == "null":
-            raise self.error("a value (write IS NULL for a missing one)")
+            raise self.error("not-null")
         else:
-            raise self.error("a number, a 'text' in quotes, TRUE or FALSE")
+            wrong = self.error("value")
+            raise wrong.because("filter-unquoted", got=token[:40]) if kind == "word" else wrong
         self._next()
         return value
 
     def _pattern(self) -> str:
         if self.kind != "text":
-            raise self.error("a 'pattern'")
+            raise self.error("pattern")
         if len(self.token) > MAX_PATTERN_LENGTH:
-            raise self.error(f"a pattern of at most {MAX_PATTERN_LENGTH:,} letters")
+            raise self.error("short-pattern")
         return str(self._value())
 
     def _accept(self, wanted: str) -> bool:
@@ -275,7 +300,7 @@ class _Parser:
         self.kind, self.token = ("unknown", rest) if rest else ("end", "")
         if rest[:1] in ("'", '"'):
             self.token = rest
-            raise self.error(f"a closing {rest[0]}")
+            raise self.error("quote" if rest[0] == "'" else "double-quote")
 
 
 def _enclosed(condition: Condition, kinds: type | UnionType) -> str:
@@ -347,16 +372,22 @@ def _kind(test: Comparison, kinds: Mapping[ColumnName, Kind]) -> Kind:
         known = {column_text(column).lower(): column_text(column) for column in kinds}
         near = difflib.get_close_matches(name.lower(), known, 1)
         hint = f"; perhaps {known[near[0]]}" if near else ""
-        raise UsageError(f"where: expected one of the columns {', '.join(known.values())} {at}, got {name:.80}{hint}")
+        columns = ", ".join(known.values())
+        refused = UsageError(f"where: expected one of the columns {columns} {at}, got {name:.80}{hint}")
+        meant = known[near[0]] if near else ""
+        raise refused.because("filter-column", name=name[:80], columns=columns, near=meant, found=str(bool(near)))
     kind = kinds[test.column]
     if test.operator == "null" or kind == "nothing":
         return kind
     if kind == "other":
-        raise UsageError(f"where: {name} {at} can only be tested by IS NULL and IS NOT NULL")
+        refused = UsageError(f"where: {name} {at} can only be tested by IS NULL and IS NOT NULL")
+        raise refused.because("filter-null-only", name=name)
     if test.operator in ("like", "ilike") and kind != "text":
-        raise UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
+        refused = UsageError(f"where: LIKE is for texts, {name} {at} holds {_HOLDS[kind]}; compare with = or <")
+        raise refused.because("filter-like", name=name)
     if kind == "boolean" and test.operator not in ("=", "<>", "in"):
-        raise UsageError(f"where: {name} {at} holds true and false; compare with = or !=")
+        refused = UsageError(f"where: {name} {at} holds true and false; compare with = or !=")
+        raise refused.because("filter-boolean", name=name)
     return kind
 
 
@@ -370,12 +401,15 @@ def _bound(test: Comparison, kind: Kind, value: Value) -> SqlValue:
             pass
     shown = f"'{value}'" if isinstance(value, str) else str(value).lower()
     wanted = {"number": "a number", "text": "a 'text'", "boolean": "TRUE or FALSE"}.get(kind, "such as '2024-05-31'")
-    name = f"{column_text(test.column)} at letter {test.position + 1}"
-    raise UsageError(f"where: {name} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}")
+    name = column_text(test.column)
+    refused = UsageError(
+        f"where: {name} at letter {test.position + 1} holds {_HOLDS[kind]}, expected {wanted}, got {shown:.80}"
+    )
+    raise refused.because("filter-value", name=name, kind=kind.replace(" ", "-"), got=shown[:80])
 
 
 def _number(token: str) -> int | float | Decimal:
-    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 equals .1 in a column of float32, too."""
+    """Return a number exactly if DuckDB's 38 digits suffice, so that .1 also equals .1 in a column of float32."""
     if re.fullmatch(r"[+-]?\d{1,38}", token):
         return int(token)
     return Decimal(token) if re.fullmatch(r"[+-]?\d{0,20}\.\d{0,18}", token) else float(token)

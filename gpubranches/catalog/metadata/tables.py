@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
     for schema in schemas:
         for field in schema:
             kind = _storage_type(field.type)
+            kind = kind if _is_storable(kind) else pa.string()
             kinds[field.name] = _common_type(kinds.get(field.name, kind), kind)
     return pa.schema(list(kinds.items()))
 
@@ -33,11 +35,12 @@ def unify_tables(tables: Sequence[pa.Table]) -> pa.Table:
 def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table with the columns of a schema; columns that it lacks become null."""
     columns = []
+    present = dict(zip(table.column_names, table.columns, strict=True))  # table[name] would look at all names
     for field in schema:
-        if field.name not in table.column_names:
+        if field.name not in present:
             columns.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
             continue
-        column = table[field.name]
+        column = present[field.name]
         try:
             if types.is_string(field.type) and not _has_text(column.type):
                 raise pa.ArrowNotImplementedError  # a cast would accept any bytes as text
@@ -190,6 +193,16 @@ def _storage_type(kind: pa.DataType) -> pa.DataType:
     if types.is_list(kind) or types.is_list_view(kind):
         return pa.list_(_inner(kind.value_field))
     return kind
+
+
+@cache
+def _is_storable(kind: pa.DataType) -> bool:
+    """Return whether Parquet has a type; it lacks intervals, unions and structs without fields, for example."""
+    try:
+        pq.write_table(pa.table({"": pa.nulls(0, kind)}), pa.BufferOutputStream())
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def _inner(field: pa.Field) -> pa.Field:

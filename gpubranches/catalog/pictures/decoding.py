@@ -23,7 +23,7 @@ from gpubranches.catalog.pictures.frames import frame_size
 from gpubranches.catalog.pictures.image_files import Picture
 from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.core import stores
-from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError
+from gpubranches.errors import BackendUnavailableError, DataError, StoreError, UsageError, first_line
 
 Source = str | Path | Picture
 """Input of the decoder: a file, or a picture that may be a part of a file."""
@@ -82,12 +82,12 @@ def read_image(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Image.Image:
 def decoded_upload(data: bytes, *, max_pixels: int = UPLOAD_PIXELS) -> Iterator[Image.Image]:
     """Decode an uploaded picture of `UPLOADS` as `decoded_file` does. Raises UsageError for an invalid one."""
     if not data:
-        raise UsageError("image: expected the bytes of a picture, got none")
+        raise UsageError("image: expected the bytes of a picture, got none").because("picture-unreadable")
     with ExitStack() as held:
         try:
             image = held.enter_context(decoded_file(io.BytesIO(data), "image", max_pixels=max_pixels, formats=UPLOADS))
         except DataError as error:
-            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF") from error
+            raise UsageError(f"{error}; send a JPEG, PNG, WebP or GIF").because("picture-unreadable") from error
         yield image
 
 
@@ -123,11 +123,11 @@ def decoded_file(
 ) -> Iterator[Image.Image]:
     """Decode an open file: the first frame, upright by its EXIF orientation, RGB, transparency on white.
 
-    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: a
-    sufficient length of the longer side in pixels; a large JPEG is then decoded faster at a smaller size. Until the
-    block ends, the picture and one copy of it count in the memory budget that all threads share; a thread waits until
-    enough of it is free. formats: some of `FORMATS`. Raises DataError with a short reason and `name` for an empty,
-    broken, truncated or too large file, for another format, and for one whose package is missing.
+    A picture of more than `WHOLE_PIXELS` pixels is reduced to a half, a third and so on of its sides. side: the length
+    in pixels that the longer side needs at least; a large JPEG is then decoded at a smaller size, which is faster.
+    Until the block ends, the picture and one copy of it count in the memory budget that all threads share; a thread
+    waits until enough of it is free. formats: some of `FORMATS`. Raises DataError with a short reason and `name` for an
+    empty, broken, truncated or too large file, for another format, and for one whose package is missing.
     """
     with ExitStack() as held:
         try:
@@ -135,7 +135,7 @@ def decoded_file(
                 warnings.simplefilter("ignore")  # unusual but harmless metadata; the size is checked below
                 kind = _require_format(file, name, formats)
                 _hold_file(file, name, kind, held)
-                if kind == "JXL":  # its decoder decodes when the file is opened
+                if kind == "JXL":  # the decoder of JPEG XL decodes the file when it is opened
                     _hold_jxl(file, name, max_pixels, held)
                 with Image.open(file, formats=(kind,)) as image:
                     _require_size(image.size, name, max_pixels)
@@ -153,8 +153,7 @@ def decoded_file(
         except BackendUnavailableError as error:
             raise DataError(f"{name}: {error}") from error
         except Exception as error:  # Pillow's decoders raise many exception types for broken files
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{name}: cannot decode: {reason}") from error
+            raise DataError(f"{name}: cannot decode: {first_line(error)}") from error
         del flat
         yield upright
 
@@ -193,7 +192,7 @@ def _orientation(image: Image.Image) -> int:
 def _require_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if max(size) > MAX_SIDE:
-        raise DataError(f"{name}: {width} x {height} has a side over {MAX_SIDE:,} pixels")
+        raise DataError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels")
     if width * height > max_pixels:
         raise DataError(f"{name}: {width} x {height} is over {max_pixels:,} pixels")
 
@@ -373,18 +372,3 @@ def _late_exif(file: IO[bytes]) -> bytes:
             return b"Exif\0\0" + file.read(length)
         file.seek(length + 4, os.SEEK_CUR)
     return b""
-
-
-def thumbnail(path: Source, size: int = 256) -> bytes:
-    """Return a JPEG of at most size x size pixels. Raises DataError as `open_image`."""
-    with decoded_path(path, side=2 * size) as image:
-        return small_jpeg(image, size)
-
-
-def small_jpeg(image: Image.Image, size: int) -> bytes:
-    """Return an RGB picture as a JPEG of at most size x size pixels."""
-    image = image.copy()
-    image.thumbnail((size, size))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()

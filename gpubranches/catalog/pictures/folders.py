@@ -11,6 +11,8 @@ from pathlib import Path
 from gpubranches.catalog.pictures.formats import ENDINGS, ending_of, is_picture, undecodable
 from gpubranches.errors import DataError
 
+_OF_SYSTEMS = ("@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx")
+"""Folders, in lower case, that systems and not users fill: thumbnails of a NAS, deleted files, halves of Mac files."""
 _SHOWN = 5
 """Endings of skipped files that are counted separately."""
 
@@ -23,7 +25,7 @@ class FoundPictures:
     link leads to it, else "". others: the same of files with other endings that were asked for. other_files: number of
     all further files, by ending; lacking: of pictures whose
     format needs a package that is missing, by ending. broken_links: links that lead to no file. excluded: folders that
-    `exclude` excluded.
+    `exclude` excluded; of_systems: folders such as "@eaDir", which systems fill.
     """
 
     pictures: list[tuple[str, str]] = field(default_factory=list)
@@ -32,9 +34,10 @@ class FoundPictures:
     lacking: Counter[str] = field(default_factory=Counter)
     broken_links: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
+    of_systems: list[str] = field(default_factory=list)
 
     def add(self, name: str, target: str, also: Collection[str], unnamed: bool = False) -> None:
-        """Add a file. also: other endings that are asked for; unnamed: whether it is a picture without an ending."""
+        """Add a file. also: other endings that are requested; unnamed: whether it is a picture without an ending."""
         if not (name.lower().endswith(ENDINGS) or unnamed) and ending_of(name) not in also:
             self.other_files[ending_of(name) or "without ending"] += 1
         elif undecodable([ending_of(name)]):
@@ -57,7 +60,15 @@ class FoundPictures:
             phrases.append(f"{len(self.broken_links):,} links that lead to no file, such as {self.broken_links[0]}")
         if self.excluded:
             phrases.append(f"{len(self.excluded):,} folders that are catalogs, such as {self.excluded[0]}")
+        if self.of_systems:
+            phrases.append(f"{len(self.of_systems):,} folders of the system, such as {self.of_systems[0]}")
         return phrases
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a relative path leads to a hidden file, or through a hidden folder or one that systems fill."""
+    *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or [""]
+    return last.startswith(".") or any(each.startswith(".") or each.lower() in _OF_SYSTEMS for each in folders)
 
 
 def by_ending(counts: Counter[str]) -> str:
@@ -74,7 +85,8 @@ def find_pictures(
     """Return the pictures under a folder at any depth. Raises DataError for an unreadable folder.
 
     also: other endings whose files are listed as `others`. A picture is known by the ending of its name; a file without
-    an ending by its first bytes. Hidden files and folders are skipped, and folders for which `exclude` returns True.
+    an ending by its first bytes. Hidden files and folders are skipped, folders that systems fill, and folders for which
+    `exclude` returns True.
     Links to folders are followed; each folder is searched once, and parents of `folder` never.
     """
     found, wanted = FoundPictures(), frozenset(also)
@@ -117,7 +129,9 @@ def _walk(
             continue
         if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
             target = os.path.realpath(entry.path)
-            if exclude(Path(entry.path)):
+            if entry.name.lower() in _OF_SYSTEMS:
+                found.of_systems.append(name)
+            elif exclude(Path(entry.path)):
                 found.excluded.append(name)
             elif entry.is_symlink():
                 yield name, target

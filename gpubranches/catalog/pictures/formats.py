@@ -37,6 +37,8 @@ _MAGIC = {
     b"GIF8": "GIF",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
     b"BM": "BMP",
     b"\xff\x0a": "JXL",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JXL",

@@ -14,7 +14,7 @@ from gpubranches.catalog.pictures.memory import MemoryBudget
 from gpubranches.core.files import escaped_path
 from gpubranches.errors import DataError, missing_package
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv")
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp")
 """The endings of video files."""
 MAX_FRAME_PIXELS = 36_000_000
 """Largest frame that is decoded, in pixels: 8K."""

@@ -87,8 +87,8 @@ def _is_count(value: object) -> bool:
 def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | str | None:
     """Return the file of an item's picture, or None; it may hold other pictures, too.
 
-    A file in a store is given by its address; there is no look whether it exists, and it is None unless it is within
-    one of `source["stores"]`, the addresses that the user has named.
+    For a file in a store the address is returned, without a check that it exists; None if it is not within one of
+    `source["stores"]`, the addresses that the user has named.
 
     source: of the catalog; its `roots` name the folder of each input, and its `moved` the new places of folders. item:
     metadata with `image_path`, with `input` where there is more than one root, and with `image_target` where a link
@@ -112,7 +112,7 @@ def image_file(source: dict[str, Any], item: dict[str, Any]) -> Path | str | Non
         alone = moved != present_path(source, place)
         if not alone:
             moved = os.path.join(inside, present_path(source, name))
-        path = Path(os.path.realpath(moved))  # a link to itself stays itself: no file
+        path = Path(os.path.realpath(moved))  # a link to itself resolves to itself, and is no file
         if (path.is_relative_to(inside) or (alone and str(path) == moved)) and os.path.isfile(path):
             return path
     return None

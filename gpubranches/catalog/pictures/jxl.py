@@ -30,7 +30,7 @@ class JxlHeader:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height of the picture as the decoder gives it."""
+        """Width and height of the decoded picture, upright."""
         return (self.size[1], self.size[0]) if self.orientation > 4 else self.size
 
 

@@ -6,17 +6,18 @@ import io
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpubranches.core import stores
 from gpubranches.core.byte_ranges import ByteRange
-from gpubranches.errors import DataError
+from gpubranches.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+PICTURE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 """Names of columns of bytes that contain pictures."""
 _BATCH_ROWS = 8
 _BUFFER_BYTES = 1 << 20
@@ -56,7 +57,7 @@ def picture_column(schema: pa.Schema) -> str | None:
         if pa.types.is_struct(field.type) and _is_bytes(_field(field.type, "bytes")):
             return str(field.name)
     named = {field.name.lower(): field.name for field in schema if _is_bytes(field.type)}
-    return next((named[name] for name in _NAMES if name in named), None)
+    return next((named[name] for name in PICTURE_NAMES if name in named), None)
 
 
 def _field(kind: pa.DataType, name: str) -> pa.DataType | None:
@@ -67,7 +68,9 @@ def _field(kind: pa.DataType, name: str) -> pa.DataType | None:
 def _is_bytes(kind: pa.DataType | None) -> bool:
     import pyarrow as pa
 
-    return kind is not None and bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if kind is not None and pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def picture_bytes(column: pa.Array) -> pa.Array:
@@ -92,8 +95,8 @@ def picture_paths(column: pa.Array) -> list[Any]:
 
 def open_row(path: Path | str, row: int) -> IO[bytes]:
     """Open the picture in a row of a Parquet file, which may be in a store. Raises DataError if there is none."""
-    stat = None if isinstance(path, str) else os.stat(path)
-    key = (str(path), *((0, 0) if stat is None else (stat.st_mtime_ns, stat.st_size)), row)
+    stat = stores.stat(path) if isinstance(path, str) else os.stat(path)
+    key = (str(path), stat if isinstance(stat, stores.StoredFile) else (stat.st_mtime_ns, stat.st_size), row)
     data = _recent.get(key)
     if data is None:
         data = _read_row(path, row)
@@ -125,23 +128,22 @@ def _read_row(path: Path | str, row: int) -> bytes:
                     break
                 first += rows
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot read row {row}: {reason}") from error
+        raise DataError(f"{path}: cannot read row {row}: {first_line(error)}") from error
     raise DataError(f"{path}: row {row} has no picture")
 
 
 class _Recent:
-    """The pictures read last from Parquet files, at most `limit_bytes`: a page asks for the size, then the picture."""
+    """The pictures read last from Parquet files, at most `limit_bytes`: a page needs the size, then the picture."""
 
     def __init__(self, limit_bytes: int):
         self._limit_bytes, self._bytes, self._lock = limit_bytes, 0, threading.Lock()
-        self._held: OrderedDict[tuple[str, int, int, int], bytes] = OrderedDict()
+        self._held: OrderedDict[Hashable, bytes] = OrderedDict()
 
-    def get(self, key: tuple[str, int, int, int]) -> bytes | None:
+    def get(self, key: Hashable) -> bytes | None:
         with self._lock:
             return self._held.get(key)
 
-    def put(self, key: tuple[str, int, int, int], data: bytes) -> None:
+    def put(self, key: Hashable, data: bytes) -> None:
         with self._lock:
             self._bytes += len(data) - len(self._held.pop(key, b""))
             self._held[key] = data

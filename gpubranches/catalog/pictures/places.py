@@ -1,4 +1,4 @@
-"""Where the user says that pictures are now, for one process; and how many of them are missing there."""
+"""The places of pictures that the user names for one process, and how many pictures are missing there."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gpubranches.core.files import escaped_path
 from gpubranches.errors import UsageError
 
 Place = tuple[str | None, str]
-"""The input whose pictures are elsewhere now, None for a store that is where it was; and the folder or address."""
+"""The input whose pictures are in another place now (None for a store in its old place), and the folder or address."""
 
 
 @dataclass(frozen=True)
 class MissingPictures:
-    """The result of a look for pictures. Of `looked_at` items, `missing` have no picture where the catalog looks.
+    """The number of missing pictures. Of `looked_at` items, `missing` have no picture where the catalog looks.
 
-    in_stores: further items, with pictures in stores that were not asked. complete: whether all items of the catalog
-    were looked at; otherwise they are a random sample.
+    in_stores: the number of further items, whose pictures are in stores that were not read. complete: whether all items
+    of the catalog were looked at; otherwise they are a random sample.
     """
 
     looked_at: int
@@ -58,7 +58,7 @@ def place_named(source: dict[str, Any], text: str) -> Place:
 
 
 def picture_source(source: dict[str, Any], named: Sequence[Place]) -> dict[str, Any]:
-    """Return the source of a catalog for a look for pictures: with the named places, and those stores alone."""
+    """Return the source of a catalog with the places that the user has named, and no other stores."""
     roots, moved = dict(source.get("roots") or {}), list(source.get("moved") or ())
     for name, place in named:
         if name is not None and name in roots:
@@ -87,7 +87,7 @@ def missing_pictures(
     """Yield for each item with the name of a picture whether the picture is missing, and whether it was looked for.
 
     source: of `picture_source`; items: metadata as for `image_file`; is_stored: returns whether an address has a file;
-    None: stores are not asked.
+    None: stores are not read.
     """
     for item in items:
         if not (isinstance(item.get(IMAGE_PATH), str) or isinstance(item.get(IMAGE_TARGET), str)):

@@ -99,6 +99,6 @@ def _train(
             loss.backward()
             optimiser.step()
         if not math.isfinite(float(loss.detach())):
-            raise DataError("decoder: the loss became NaN or infinite; the embeddings hold numbers too large")
+            raise DataError("decoder: the loss became NaN or infinite; the embeddings contain too large numbers")
         if progress is not None:
             progress("decoder", epoch + 1, settings.epochs)

@@ -57,7 +57,7 @@ def require_head(head: Head, D: int, embedder: str = "") -> None:
     if head.D != D:
         raise UsageError(
             f"head: expected one for embeddings of {D} dims{f' of {embedder}' if embedder else ''}, got one for "
-            f"{head.D}; take another, or train one on these embeddings"
+            f"{head.D}; use another, or train one on these embeddings"
         )
     if head.embedder and embedder and head.embedder != embedder:
         raise SpaceMismatchError(

@@ -9,19 +9,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from gpubranches.core.arrays import check_array
+from gpubranches.encoders.heads.protocol import TextlessHead
 from gpubranches.errors import NotFittedError, UsageError
 
 
-class IdentityHead:
+class IdentityHead(TextlessHead):
     """Returns the embeddings as vectors, for embeddings of few dims, a multiple of 4 up to 1,024."""
 
     kind = "none"
-    code_range = None
-    default_quantizer = "uniform"
-    has_text_tower = False
-    decodes = False
-    embedder = ""
-    learned_texts = ()
 
     def fit(self, embeddings: NDArray[np.float32]) -> Self:
         """Learn the number of dims from embeddings, (n, D) float32. Returns self."""
@@ -37,14 +32,6 @@ class IdentityHead:
     def transform(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings, (n, d) float32."""
         return check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.d))
-
-    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError, because there is no text tower."""
-        raise UsageError("head none: it has no tower for texts; train-head makes one, encode uses it")
-
-    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError, because there is no decoder."""
-        raise UsageError("head none: it has no decoder; train-head makes one, encode uses it")
 
     @property
     def D(self) -> int:

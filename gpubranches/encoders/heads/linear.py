@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from gpubranches.core.arrays import check_array
+from gpubranches.core.arrays import check_array, unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.threads import one_thread
 from gpubranches.core.whitening import SAMPLE, Whitening, local_whitening
+from gpubranches.encoders.heads.protocol import TextlessHead
 from gpubranches.errors import NotFittedError, UsageError
 
 
-class PCAHead:
+class PCAHead(TextlessHead):
     """The d principal dims of the centred embeddings, scaled to unit length.
 
     d: wanted code dims; with fewer embedding dims or rows than d, the largest multiple of 4 that fits. After `fit`:
@@ -24,11 +25,6 @@ class PCAHead:
 
     kind = "pca"
     code_range = (-1.0, 1.0)
-    default_quantizer = "uniform"
-    has_text_tower = False
-    decodes = False
-    embedder = ""
-    learned_texts = ()
 
     def __init__(self, d: int = 32):
         self._wanted = d
@@ -60,17 +56,7 @@ class PCAHead:
         self._fitted()
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, len(self.mean_)))
         projected = (embeddings - self.mean_) @ self.components_.T
-        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
-        vectors: NDArray[np.float32] = projected / np.maximum(lengths, np.float32(1e-12))
-        return vectors
-
-    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError, because there is no text tower."""
-        raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
-
-    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raise UsageError, because there is no decoder."""
-        raise UsageError(f"head {self.kind}: it has no decoder; train-head makes one, encode uses it")
+        return unit(projected)
 
     @property
     def D(self) -> int:

@@ -27,8 +27,8 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 def koleo(vectors: Tensor) -> Tensor:
     """Return minus the mean log distance to the nearest other vector: small if vectors are spread evenly.
 
-    vectors: (m, d) unit vectors, m >= 2. The differential entropy by Kozachenko and Leonenko; Sablayrolles et al.
-    2019 (Spreading vectors for similarity search, ICLR), equation 2.
+    vectors: (m, d) unit vectors, m >= 2. This is the estimator of differential entropy by Kozachenko and Leonenko;
+    Sablayrolles et al. 2019 (Spreading vectors for similarity search, ICLR), equation 2.
     """
     import torch
 
@@ -52,9 +52,9 @@ def distillation(
     """Return how much the ranking of a batch by vectors differs from that by embeddings.
 
     queries: (q, d) and items: (m, d) unit vectors; similarities: (q, m), the cosines of their embeddings;
-    scale: inverse temperature of the vectors' cosines; temperature: of the embeddings'. own: the queries are the
-    first q items, and each leaves itself out. The Kullback-Leibler divergence of the softmax of the vectors from that
-    of the embeddings, mean over the queries: Hinton et al. 2015, over neighbours in place of classes, as in
+    scale: inverse temperature of the vectors' cosines; temperature: of the embeddings'. own: True if the queries are
+    the first q items; each query then leaves itself out. The Kullback-Leibler divergence of the softmax of the vectors
+    from that of the embeddings, mean over the queries: Hinton et al. 2015, over neighbours in place of classes, as in
     stochastic neighbour embedding (Hinton and Roweis 2002).
     """
     import torch

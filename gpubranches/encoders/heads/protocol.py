@@ -1,4 +1,4 @@
-"""The protocol of heads."""
+"""The protocol of heads, and the common part of those that are fitted to any embeddings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpubranches.errors import UsageError
 
 
 class Head(Protocol):
@@ -75,3 +77,23 @@ class Head(Protocol):
     def to_bytes(self) -> bytes:
         """Return the content of head.safetensors."""
         ...
+
+
+class TextlessHead:
+    """The part of heads that accept embeddings of any model and have neither a text tower nor a decoder."""
+
+    kind: str
+    code_range: tuple[float, float] | None = None
+    default_quantizer = "uniform"
+    has_text_tower = False
+    decodes = False
+    embedder = ""
+    learned_texts: tuple[str, ...] = ()
+
+    def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError, because there is no text tower."""
+        raise UsageError(f"head {self.kind}: it has no tower for texts; train-head makes one, encode uses it")
+
+    def inverse_transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raise UsageError, because there is no decoder."""
+        raise UsageError(f"head {self.kind}: it has no decoder; train-head makes one, encode uses it")

@@ -21,9 +21,9 @@ class HeadSettings:
     (that of the paper) or "linear". hidden: widths of the hidden layers, each with batch normalisation and ReLU.
     koleo: weight of the KoLeo term. text_weight: weight of the ranking by texts relative to that by images. epochs,
     batch, learning_rate, weight_decay: of AdamW with a warm-up and a cosine decay. temperature, text_temperature: of
-    the similarities whose ranking the head keeps. rounding: how training simulates 8-bit codes, by uniform noise of the
-    width of a code or by a straight-through estimator. patience: evaluations without a gain after which training stops.
-    seed: of everything that is drawn.
+    the similarities whose ranking the head keeps. rounding: how the training simulates 8-bit codes: not at all, by
+    uniform noise of the width of a code, or by a straight-through estimator. patience: evaluations without a gain after
+    which training stops. seed: of everything that is drawn.
     """
 
     d: int = 32

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from gpubranches.core.arrays import check_array
+from gpubranches.core.arrays import check_array, unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import is_text, parse_json
 from gpubranches.errors import ArrayError, UsageError
@@ -19,13 +19,6 @@ from gpubranches.errors import ArrayError, UsageError
 _BLOCK_ROWS = 2048
 
 Vectors = NDArray[Any]
-
-
-def unit(rows: Vectors) -> Vectors:
-    """Return rows, (n, d) float32, scaled to unit length; zeros stay zeros."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Vectors = rows / np.maximum(lengths, np.float32(1e-12))
-    return scaled
 
 
 class TextTower(Protocol):
@@ -47,7 +40,7 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True)
 class Tower:
-    """unit(skip x + layers(x)): fully connected layers with ReLU between them, and a linear skip connection.
+    """Computes unit(skip x + layers(x)): fully connected layers with ReLU between them, and a linear skip connection.
 
     skip: (d, D) float32 or None; layers: pairs of weights (out, in) float32 and bias (out,) float32, the last of d
     outputs. One of the two may be absent: a linear tower has no layers, an MLP no skip. Batch normalisation is
@@ -236,7 +229,10 @@ class TrainedHead:
         return self.images(unit(embeddings - self.mean))
 
     def transform_texts(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return unit vectors, (q, d) float32, of text embeddings, (q, D) float32. UsageError without a text tower."""
+        """Return unit vectors, (q, d) float32, of text embeddings, (q, D) float32.
+
+        Raises UsageError without a text tower.
+        """
         if self.texts is None or self.text_mean is None:
             raise UsageError("head: it has no tower for texts; train one on a catalog whose model is known")
         check_array(embeddings, "embeddings", dtype=np.float32, shape=(None, self.D))
@@ -247,7 +243,7 @@ class TrainedHead:
 
         The decoder returns a direction from the mean; the embedding is where that ray meets the unit sphere. It is
         computed in float64: the last bit of a matrix product in float32 depends on the processor and the number of
-        rows, which would change about one in some thousand float16 values. UsageError without a decoder.
+        rows, which would change about one in some thousand float16 values. Raises UsageError without a decoder.
         """
         if self.decoder is None:
             raise UsageError("head: it has no decoder; train one with this version of train-head")

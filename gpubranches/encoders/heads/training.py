@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import losses
 from gpubranches.encoders.heads.decoder import Progress, fit_decoder
 from gpubranches.encoders.heads.linear import PCAHead
 from gpubranches.encoders.heads.network import build_tower, forward, learning_rate_factor, rounded_to_codes, to_numpy
 from gpubranches.encoders.heads.settings import HeadSettings
 from gpubranches.encoders.heads.text_memory import TEMPERATURE, fit_text_memory
-from gpubranches.encoders.heads.towers import TextTower, TrainedHead, unit
+from gpubranches.encoders.heads.towers import TextTower, TrainedHead
 from gpubranches.encoders.heads.training_data import TrainingData
 from gpubranches.errors import BackendUnavailableError, DataError, UsageError
 
@@ -38,11 +39,11 @@ Keep = Callable[[bytes], object]
 
 @dataclass
 class TrainingReport:
-    """The course of a training.
+    """The record of a training.
 
-    recalls: (epoch, held-out recall) of every evaluation, the first of the initial PCA; loss: mean of the last epoch;
-    best_epoch: whose weights were kept; decoded: mean cosine of held-out embeddings with those decoded from their
-    codes; seconds: wall-clock time of this run; device.
+    recalls: (epoch, held-out recall) of every evaluation, the first for the initial PCA; loss: mean of the last epoch;
+    best_epoch: the epoch whose weights were kept; decoded: mean cosine of held-out embeddings with those decoded from
+    their codes; seconds: wall-clock time of this run; device.
     """
 
     recalls: list[tuple[int, float]] = field(default_factory=list)
@@ -107,8 +108,8 @@ class _TrainingRun:
         self.steps_an_epoch = len(examples.fit) // settings.batch
         if not self.steps_an_epoch:
             raise UsageError(
-                f"batch: expected at most the {len(examples.fit):,} rows there are to learn from, got "
-                f"{settings.batch:,}; take a smaller batch, or more rows"
+                f"batch: expected at most the {len(examples.fit):,} training rows, got "
+                f"{settings.batch:,}; use a smaller batch, or more rows"
             )
         components = (
             PCAHead(settings.d).fit(examples.centred(examples.fit[:: -(-len(examples.fit) // PCA_ROWS)])).components_
@@ -291,7 +292,7 @@ class _TrainingRun:
             ) from error
         if about["run"] != self._identity():
             raise UsageError(
-                "checkpoint: it is of a training with other settings or rows; remove it, or use those again"
+                "checkpoint: it belongs to a training with other settings or rows; remove it, or use the same"
             )
         self.towers.load_state_dict(_under("towers.", named))
         self.best = {name: tensor.to(self.device) for name, tensor in _under("best.", named).items()}

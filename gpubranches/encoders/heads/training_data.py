@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.tie_order import splitmix64
-from gpubranches.encoders.heads.towers import unit
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.quantizers import ScalarQuantizer
 from gpubranches.errors import ArrayError, DataError, UsageError
@@ -51,15 +51,15 @@ class TrainingData:
         parts = split(np.arange(self.n) if ids is None else ids)
         self.fit = parts.fit
         if not len(parts.validation):
-            raise UsageError(f"embeddings: expected 20 rows and more, to hold some out, got {self.n}")
+            raise UsageError(f"embeddings: expected at least 20 rows, because some are held out, got {self.n}")
         self.mean = self._mean(embeddings, self.fit)
         self.pairs = pairs
         self.text_mean = text_mean
         if pairs is not None:
             if pairs.shape != embeddings.shape:
                 raise UsageError(
-                    f"pairs: expected {embeddings.shape}, a text of every image, got {pairs.shape}; "
-                    "row i of both belongs together"
+                    f"pairs: expected {embeddings.shape}, a text for every image, got {pairs.shape}; "
+                    "row i of the texts belongs to row i of the images"
                 )
             _require_rows(pairs, "pairs")
             self.text_mean = self._mean(pairs, self.fit)
@@ -91,7 +91,7 @@ class TrainingData:
     def paired(self, rows: Ids) -> NDArray[np.float32]:
         """Return centred unit embeddings of the rows' texts, (m, D) float32."""
         if self.pairs is None or self.text_mean is None:
-            raise UsageError("pairs: expected a text of every image, got none")
+            raise UsageError("pairs: expected a text for every image, got none")
         return unit(self.pairs[rows].astype(np.float32) - self.text_mean)
 
     def mixed_texts(self, count: int, seed: list[int]) -> NDArray[np.float32]:
@@ -160,5 +160,5 @@ def _require_rows(rows: NDArray[Any], name: str) -> None:
     if len(rows) > 1 and len(constant):
         raise DataError(
             f"{name}: expected dims that vary, {len(constant)} of {rows.shape[1]} are the same in all rows, such as "
-            f"{constant[:5].tolist()}; these are not the embeddings of a model, or it is damaged"
+            f"{constant[:5].tolist()}; these are not embeddings of a model, or they are damaged"
         )

@@ -200,7 +200,7 @@ class CpuBackend(HostBackend):
     def _nearest_of_group(
         self, parts: list[SegmentRows], queries: NDArray[np.uint8], k: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Search the zones with the nearest bounds first: the k-th row found there rules out most other zones.
+        """Search the zones with the nearest bounds first; then the k-th row found there excludes most other zones.
 
         Each zone is read once for all queries; the bounds take 4 bytes for a zone and query. With `stop_leaves`, which
         allows one query, only that many zones are searched, so the answer is approximate.
@@ -289,8 +289,8 @@ class _VoteCutoff:
 class _BestRows:
     """Rows that the tasks of a call found, in any order, among them the `limit` best. It raises their cutoff.
 
-    Each task knows only the best of its own rows. So of many rows only the best are held, and the worst of them is the
-    cutoff of all tasks: the memory of a call depends on its limit, not on the catalog.
+    Each task knows only the best of its own rows. So only the best rows are kept, and the worst of them is the cutoff
+    of all tasks. The memory of a call depends on its limit, not on the catalog.
     """
 
     def __init__(self, limit: int, cutoff: NDArray[np.int32]):

@@ -80,7 +80,8 @@ def _tile_votes(codes, base, d, plan, reads, owners, offsets, features, low, hig
     """Count the votes of one tile into counts, (TILE,) uint16, and prefetch `count` zones of the next tile.
 
     base: the tile's first byte; plan, reads: of this tile, ahead, count: of the next, from `_plan`; hit: scratch.
-    A processor waits if it has too many lines to prefetch at once, so each read of a zone prefetches its share.
+    A processor waits if it has too many cache lines to prefetch at once, so each read of a zone prefetches a share of
+    them.
     """
     counts[:] = 0
     following, fetched = base + d * TILE, np.int64(0)

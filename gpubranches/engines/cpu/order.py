@@ -113,7 +113,7 @@ def append_rows(word, first, values, at, rows, keys, count):
 def scatter(tie_keys, buckets, places, out):
     """Write each of tie_keys, (m,) uint64, to the next place of its bucket in out; places, (buckets,) int64, advance.
 
-    Values whose place lies behind the end of out are skipped.
+    Values whose place is beyond the end of out are skipped.
     """
     for i in range(len(tie_keys)):
         place = places[buckets[i]]

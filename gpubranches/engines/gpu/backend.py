@@ -87,6 +87,7 @@ class GpuBackend(ScanBackend[GpuRowFilter]):
                 self._residence = make_residence(self._device, catalog)
             self._opened.callback(self._residence.close)
             self._first = FirstNeighbors(nn, self._residence)
+            self._opened.callback(self._first.close)
 
         self._worker = DeviceWorker("gpubranches-gpu", self._opened.close, trim)
         try:
@@ -179,10 +180,7 @@ class GpuBackend(ScanBackend[GpuRowFilter]):
         return self._submit((tier, k, FilterKey(where)), queries, run_batch)
 
     def _build_index(self) -> FaissIndex:
-        def exact(queries: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
-            return np.stack([ids for ids, _ in self._nearest(GpuRowFilter(), queries, k)])
-
-        return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES, exact)
+        return GpuFaissIndex(self.catalog, self._device.memory()[0] - WORKING_BYTES)
 
     def _near_by_faiss(self, queries: NDArray[np.float32], k: int) -> Neighbors:
         """Return the nearest items by faiss, or by the kernels where faiss's answer is not proven.

@@ -28,12 +28,12 @@ _COPIERS = 8
 _ALIGNED = 256
 """Alignment in bytes of the arrays of one transfer; kernels load 16 bytes at a time."""
 _NORM_ROWS = 1 << 15
-"""Rows whose norms are computed at a time, with 8 bytes a dim on top of the working memory."""
+"""Rows whose norms are computed at a time, with 8 bytes per dim on top of the working memory."""
 _OPTIONS = ("--std=c++17",)
 _OUT_OF_MEMORY = 2
 """The status of cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, raised by loading modules and pinning
 memory."""
-_INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or take the cpu backend"
+_INSTALL = "pip install 'gpubranches[gpu-cu13]' (or [gpu-cu12]), or use the cpu backend"
 _SHOWN = 300
 """The largest number of characters of a message of CuPy or the compiler that is quoted."""
 
@@ -91,9 +91,9 @@ class CupyDevice:
     def _import(self) -> None:
         try:
             import cupy
-        except Exception as error:  # a wheel without its libraries raises other errors than ImportError
+        except Exception as error:  # if a wheel lacks its libraries, it raises errors other than ImportError
             raise missing_package(
-                "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="take the cpu backend"
+                "the gpu backend", "CuPy", "gpu-cu13", "gpu-cu12", error=_line(error), instead="use the cpu backend"
             ) from error
         self._cupy = cupy
 
@@ -283,8 +283,10 @@ class CupyDevice:
         if self._copiers is not None:
             self._copiers.shutdown()
             self._copiers = None
-        self._cupy.cuda.Stream.null.use()
-        self._pool.free_all_blocks()
+        with suppress(DeviceError):  # a lost device raises here, too, and hides why it was lost
+            with self._errors():
+                self._cupy.cuda.Stream.null.use()
+            self.trim()
 
     def _staging(self) -> tuple[list[tuple[NDArray[np.uint8], Any, Any]], ThreadPoolExecutor]:
         """Return the two pinned buffers, each with its event, and the threads that fill them."""
@@ -319,7 +321,7 @@ class CupyDevice:
         free, total = self.memory()
         return DeviceMemoryError(
             f"expected {asked:,} bytes of free device memory, got {free:,} of {total:,} free; close what else uses "
-            f"the card, ask for fewer results, or take the cpu backend ({error})"
+            f"the card, request fewer results, or use the cpu backend ({error})"
         )
 
 

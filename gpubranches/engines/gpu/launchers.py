@@ -23,7 +23,7 @@ BLOCKS = 32
 HISTOGRAM_BLOCKS = 2
 """The same for kernels in which every block adds its own histogram to the others."""
 MODELS_A_PASS = 4
-"""The largest number of queries of nearest, and of models of linear, in a pass; each needs 16 registers a thread."""
+"""The largest number of queries of nearest, and of models of linear, in a pass; each needs 16 registers per thread."""
 SELECT_BLOCKS = 8
 """The same for all lists together."""
 COUNTER_BYTES = 128
@@ -78,7 +78,7 @@ def _boxes(
 
 
 def nearest(on: Resident, allowed: DeviceArray, queries: NDArray[np.uint8], step: int, sinks: DeviceArray) -> None:
-    """Append to sinks, (q, SINK_WORDS), the rows nearest to queries, (q, d) uint8, MODELS_A_PASS queries a pass."""
+    """Append to sinks, (q, SINK_WORDS), the rows nearest to queries, (q, d) uint8, MODELS_A_PASS queries per pass."""
     lengths = np.asarray(np.sum(queries.astype(np.uint32) ** 2, axis=1, dtype=np.uint32))
     packed = np.ascontiguousarray(queries).view(np.uint32)
     _over_codes(on, "nearest", "n_queries", allowed, packed, lengths, step, sinks)

@@ -28,8 +28,8 @@ class MemoryPlan:
     """The bytes of each part, the free bytes, and the tiers that stay on the device.
 
     parts: bytes by name of what stays; dropped: bytes of the tiers that do not fit and are read from the host instead,
-    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: further bytes of its flat or its IVF
-    index, if one is requested.
+    a few thousand rows at a time (embeddings) or by the cpu backend (bits); faiss: further bytes that its index of the
+    codes takes, if one is requested.
     """
 
     parts: dict[str, int]
@@ -39,7 +39,7 @@ class MemoryPlan:
     d: int
     words: int
     width: int
-    faiss: tuple[int, int] = (0, 0)
+    faiss: int = 0
 
     @classmethod
     def of(
@@ -61,7 +61,7 @@ class MemoryPlan:
         rows, positions = sum(s.n for s in segments), sum(s.tiles for s in every) * TILE
         if positions > MOST_POSITIONS:
             raise UsageError(
-                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; take the cpu backend, or "
+                f"expected at most {MOST_POSITIONS:,} rows on one card, got {positions:,}; use the cpu backend, or "
                 "split the catalog"
             )
         parts = {"codes": sum(s.tiles for s in segments) * TILE * catalog.d}
@@ -93,7 +93,7 @@ class MemoryPlan:
         if self.needed > self.free:
             raise DeviceMemoryError(
                 f"expected {self.needed:,} bytes of free device memory for {', '.join(self.parts)}, got {self.free:,} "
-                f"of {self.total:,}; close what else uses the card, or take the cpu backend"
+                f"of {self.total:,}; end other programs that use the card, or use the cpu backend"
             )
         return self
 
@@ -116,6 +116,6 @@ class MemoryPlan:
             "total": self.total,
             "tiers": list(self.tiers),
             "dropped": self.dropped,
-            "faiss": dict(zip(("flat", "ivf"), self.faiss, strict=True)),
+            "faiss": self.faiss,
             "verdict": verdict,
         }

@@ -18,7 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 class FirstNeighbors:
-    """The choice of the engine, and the faiss object after its first use. For the worker's thread, except `engine`.
+    """The choice of the engine, and the faiss object after its first use.
+
+    All methods but `engine` must be called in the worker's thread.
 
     requested: "faiss", "kernel", or "auto", for which the measured times decide. If faiss fails, "auto" logs it
     once and uses the kernels from then on, "faiss" raises.
@@ -63,6 +65,10 @@ class FirstNeighbors:
             self._fall_back(error)
             self._faiss = None
         return [None] * len(queries)
+
+    def close(self) -> None:
+        """Free what faiss holds on the card: its temporary memory and the norms of the pages."""
+        self._faiss = None
 
     def _fall_back(self, error: DeviceError) -> None:
         """Use the kernels from now on and log why, or raise the error where faiss was requested."""

@@ -104,8 +104,9 @@ class Residence:
         return [(one.folder.name, self.pages[one.folder.name], one.start) for one in segments]
 
     def close(self) -> None:
-        """Free the pages."""
+        """Free the copy; `refresh` would upload it again."""
         self.pages.clear()
+        del self.resident, self.live
         self.generation = -1
 
     def _upload(self, segments: list[Segment]) -> None:
@@ -127,7 +128,7 @@ class Residence:
     def _verified(self, segments: list[Segment]) -> Generator[Segment, None, None]:
         """Yield the segments in order, with checked files; check the next _AHEAD segments in parallel.
 
-        So the upload of a segment reads from the page cache what its check has just read from the disk.
+        So the upload of a segment reads from the page cache, because its check has just read the files from the disk.
         """
         if not self.verify:
             yield from segments

@@ -2,7 +2,8 @@
 
 The k-th best key of a sample is no better than the k-th best key of all rows. So a pass that keeps every row within
 this cutoff loses none of the k best, and keeps about k divided by the sampled share. The kept rows are a few million at
-most and never leave the device. Only the ids and keys of the selection do, in order, in one copy with the counts.
+most and never leave the device. Only the ids and keys of the selection are copied to the host, in order and in one
+piece with the counts.
 
 All lists of a pass share FIRST_ROOM entries. If a list overflows, the pass has counted all of its rows but kept only
 some. Its model is then scanned again (`scan_into_lists`), so device memory does not limit the length of an answer.
@@ -107,7 +108,7 @@ def find_top_rows(span: Span, scan: Scan, request: ScanRequest, sample_from: int
 
 
 def first_room(rows: int, lists: int) -> int:
-    """Return the room of each of some lists, in entries, before anything is known of how many rows qualify.
+    """Return how many entries each of some lists gets room for, before it is known how many rows qualify.
 
     A single list gets at least the room of a tile.
     """
@@ -115,7 +116,7 @@ def first_room(rows: int, lists: int) -> int:
 
 
 def lists_at_once(most: int, rows: int, sample_from: int) -> int:
-    """Return for how many models `find_top_rows` has memory if each requests `most` rows; at least one."""
+    """Return the number of models for which `find_top_rows` has memory if each requests `most` rows, at least one."""
     return max(1, FIRST_ROOM // max(_sample(most, rows, sample_from)[1], 1))
 
 

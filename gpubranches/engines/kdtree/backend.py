@@ -169,7 +169,7 @@ class KdtreeBackend(CpuBackend):
                 self._opened = generation, index
             return index
 
-    # From steps to an answer
+    # Computation of an answer from the steps
 
     def _everything(self, parts: list[SegmentRows]) -> bool:
         """Return whether every row of the catalog is allowed."""
@@ -262,7 +262,9 @@ class KdtreeBackend(CpuBackend):
         target = lane.marked if len(rest.features) else lane.seen
         given = own.features, own.low, own.high, leaves, first, stop, target
         if not query.mark(tree.blocks, tree.positions, tree.n, len(tree.features), *given):
-            raise CatalogIndexError(f"{self.folder}: damaged: a tree names a row that is not there; {self._remedy}")
+            raise CatalogIndexError(
+                f"{self.folder}: damaged: a tree contains a row that does not exist; {self._remedy}"
+            )
         if not len(rest.features):
             return
         for segment in (part.segment for part in parts):

@@ -41,7 +41,7 @@ def build_index(catalog: Catalog, *, threads: int | None = None, report: Report 
     """Build the index of a catalog in its folder `kdtree` and replace an older one; return its manifest.
 
     It holds the catalog's write lock. threads: None takes numba's count; each thread, and one more that waits for the
-    disk, needs about 30 bytes of memory a row. report: called with (stage, done, total). Raises DataError if the
+    disk, needs about 30 bytes of memory per row. report: called with (stage, done, total). Raises DataError if the
     catalog is being written or the disk is too small. A stopped build leaves the older index; the next build deletes
     its files.
     """

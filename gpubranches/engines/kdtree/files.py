@@ -73,7 +73,7 @@ class KdIndex:
         codes = fingerprint(catalog)
         if manifest["codes"] != codes:
             raise CatalogIndexError(
-                f"{folder}: stale: built from generation {manifest['generation']}, and the codes of generation "
+                f"{folder}: stale: it was built from generation {manifest['generation']}, and the codes of generation "
                 f"{catalog.generation} are others; {remedy}"
             )
         rows, dims = sum(segment.n for segment in catalog.segments), [dim for tree in manifest["trees"] for dim in tree]
@@ -89,7 +89,7 @@ class KdIndex:
             for name, entry in manifest["files"].items():
                 require_file(folder / name, entry)
                 if name in (BOUNDS, MARGINALS) and checksum(folder / name) != entry["sha256"]:
-                    raise CatalogIndexError(f"{folder / name}: damaged: its content is not what was written; {remedy}")
+                    raise CatalogIndexError(f"{folder / name}: damaged: its content has changed; {remedy}")
             n, subsets = manifest["n"], manifest["trees"]
             marginals = np.fromfile(folder / MARGINALS, np.int64).reshape(-1, 256)
             trees = tuple(_tree(folder / tree_name(i), n, subset) for i, subset in enumerate(subsets))
@@ -165,7 +165,7 @@ def problems(folder: Path) -> list[str]:
     except CatalogFormatError as error:
         return [f"{error}; {remedy}"]
     return [
-        f"{folder / name}: its content is not what was written (SHA-256 differs); {remedy}"
+        f"{folder / name}: its content has changed (SHA-256 differs); {remedy}"
         for name, entry in files.items()
         if checksum(folder / name) != entry["sha256"]
     ]

@@ -129,8 +129,8 @@ def grow(words, positions, spare, spare_positions, dims):
         start, stop = first * LEAF, min(last * LEAF, n)
         if last - first == 1:
             if side:
-                words[start:stop] = spare[start:stop]
-                positions[start:stop] = spare_positions[start:stop]
+                for i in range(start, stop):  # slices would compile the text of an error, which takes long
+                    words[i], positions[i] = spare[i], spare_positions[i]
             continue
         middle = (first + last) // 2
         half = (middle - first) * LEAF

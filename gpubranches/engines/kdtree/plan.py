@@ -44,8 +44,8 @@ class Step:
 
     tree: the tree, None for a scan of the codes; own: the tree's dims that the box restricts, by their index in the
     tree, or for a scan all dims of the box; rest: the other dims, which are verified on the catalog's codes; leaves:
-    (2, groups) uint64, the leaves that the box cuts and those it holds whole; cut_rows, whole_rows: their rows;
-    cost_ns: estimated.
+    (2, groups) uint64, the leaves that the box cuts and those it holds whole; cut_rows, whole_rows: the numbers of
+    their rows; cost_ns: the estimated time.
     """
 
     tree: Tree | None

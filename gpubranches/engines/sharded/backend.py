@@ -158,7 +158,7 @@ class ShardedBackend(ScanBackend[RowFilter]):
         self._times[number].add(time.perf_counter() - began)
         return answer
 
-    # The scans of ScanBackend; how rows are represented here is their filter
+    # The scans of ScanBackend; rows are represented by their filter
 
     def _rows(self, where: Bitmap | None) -> RowFilter:
         return RowFilter(where)

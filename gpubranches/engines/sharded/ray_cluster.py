@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and how much room it has."""
+"""The connection to a Ray cluster, and the number of shards that it can run."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class RayShard:
             ) as error:
                 if time.monotonic() + pause > until:
                     raise ShardError(
-                        f"{self.place}: expected an answer, it died: {last_line(error)}; ask again"
+                        f"{self.place}: expected an answer, but the shard died: {last_line(error)}; try again"
                     ) from error
                 _log.warning("%s: is started again: %s", self.place, last_line(error))
                 time.sleep(pause)
@@ -136,7 +136,7 @@ class RayShard:
         try:
             return self._ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except errors.GetTimeoutError as error:
-            raise ShardError(f"{self.place}: expected an answer in {_ANSWER_S:.0f} s, got none; ask again") from error
+            raise ShardError(f"{self.place}: expected an answer in {_ANSWER_S:.0f} s, got none; try again") from error
         except errors.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, GpuBranchesError | UnknownState):
@@ -191,7 +191,7 @@ def _require_started(ray: Any, shards: list[RayShard], resources: dict[str, floa
         raise ShardError(
             f"backend ray: expected room for {len(shards)} shards of {resources['num_cpus']:g} CPUs and "
             f"{resources['num_gpus']:g} cards each, {len(done)} have started and {free['CPU']:g} CPUs and "
-            f"{free['GPU']:g} cards are free; use fewer shards, or end what runs there"
+            f"{free['GPU']:g} cards are free; use fewer shards, or end other programs there"
         )
     for shard, reference in zip(shards, references, strict=True):
         try:

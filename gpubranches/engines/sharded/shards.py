@@ -51,7 +51,7 @@ class ShardEngine:
             else:
                 self._states[state.key] = self._catalog.show(state)
             if self._engine is None:
-                # An engine reads a catalog and never changes it, so all it needs is a reader.
+                # An engine only reads a catalog, so a reader is enough.
                 self._engine = self._make(cast(Catalog, self._catalog))
             while len(self._states) > _STATES:
                 self._states.popitem(last=False)

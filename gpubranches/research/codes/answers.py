@@ -58,8 +58,9 @@ def compare_answers(
 ) -> Comparison:
     """Return the measures of `ON_EACH`, and `DECODED`, on codes by several heads, under names such as "pca refine".
 
-    labelled: the unchanged catalog, in which the user marks, so that the marks are the same for every code; heads: what
-    `encode` takes, by name; folder: an empty one, for a copy of the catalog per head, linked where the disk allows it.
+    labelled: the unchanged catalog, in which the user marks, so that the marks are the same for every code; heads:
+    arguments of `encode`, by name; folder: an empty folder for a copy of the catalog per head, hard-linked if the disk
+    allows it.
     """
     with ExitStack() as opened:
         models: dict[str, Model] = {}

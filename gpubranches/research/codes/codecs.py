@@ -9,11 +9,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import Head, PCAHead
 from gpubranches.encoders.quantizers import QUANTIZERS, ScalarQuantizer, SignQuantizer, scalar_quantizer
 from gpubranches.errors import UsageError
 from gpubranches.research.codes.measures import best_rows
-from gpubranches.research.codes.search_task import Rows, unit
+from gpubranches.research.codes.search_task import Rows
 
 BYTES = 32
 """Bytes an item that codecs are compared at."""
@@ -96,7 +97,7 @@ class HeadMethod:
         return (*coded, *([self._by_decoding()] if self.head.decodes else []), self._by_vectors())
 
     def _by_codes(self, word: str, quantizer: ScalarQuantizer) -> Codec:
-        """Keep uint8 codes; a query is encoded, too, and squared distances are whole numbers, exact in float64."""
+        """Store uint8 codes; a query is encoded, too, and squared distances are whole numbers, exact in float64."""
 
         def encode(rows: Rows) -> NDArray[np.uint8]:
             return quantizer.encode(vectors_of(self.head, rows))
@@ -122,7 +123,7 @@ class HeadMethod:
         return Codec(f"{self.name} decoded", self.head.d, description, encode, search)
 
     def _by_vectors(self) -> Codec:
-        """Keep the vectors as float32."""
+        """Store the vectors as float32."""
 
         def encode(rows: Rows) -> NDArray[np.float32]:
             return vectors_of(self.head, rows)
@@ -171,13 +172,13 @@ class SignsMethod:
 
 @dataclass(frozen=True)
 class CatalogBits:
-    """The catalog's own tier, one bit a dim and two bytes of scale, ranked as the product does; nothing is fitted."""
+    """The bits of the catalog, one per dim, and two bytes of scale, ranked as the product does; nothing is fitted."""
 
     signs: SignQuantizer
     name: str = "catalog bits"
 
     def fit(self, sample: Rows) -> Self:
-        """Return self: the catalog's constants stand."""
+        """Return self, because the constants are those of the catalog."""
         return self
 
     def codecs(self) -> tuple[Codec, ...]:
@@ -223,7 +224,7 @@ class FullEmbeddings:
 
 
 def vectors_of(head: Head, rows: Rows) -> NDArray[np.float32]:
-    """Return a head's vectors, (m, d) float32: texts by its text tower, else moved to where images lie."""
+    """Return a head's vectors, (m, d) float32: texts by its text tower, or else moved into the region of images."""
     if rows.texts and head.has_text_tower:
         return head.transform_texts(rows.raw)
     return head.transform(rows.moved)

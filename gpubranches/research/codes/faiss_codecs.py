@@ -1,4 +1,4 @@
-"""Codecs of faiss at 32 bytes an item, fitted to the centred embeddings, searched asymmetrically as faiss does."""
+"""Codecs of faiss at 32 bytes per item, fitted to the centred embeddings, searched asymmetrically as faiss does."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Recipe:
     """How to build a faiss codec, and its requirements.
 
     build: called with the module faiss and D; dims: D at least; multiple: of which D must be one; rows: to fit to, at
-    least; metric_in_code: whether the codes depend on the metric; decoded: searched over decoded vectors, which its
-    distance is of: faiss itself would decode them anew for every query.
+    least; metric_in_code: whether the codes depend on the metric; decoded: whether to search over decoded vectors,
+    because its distance is computed from them and faiss would decode them again for every query.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _residual(faiss: Any, dims: int) -> Built:
 
 
 def _local_search(faiss: Any, dims: int) -> Built:
-    """Fit four parts of eight books each; a fit of 32 books takes faiss a minute or two for each of its rounds."""
+    """Fit four parts of eight codebooks each, because faiss takes a minute or two per round to fit 32 codebooks."""
     index = faiss.IndexProductLocalSearchQuantizer(dims, LOCAL_PARTS, BYTES // LOCAL_PARTS, 8)
     for part in range(LOCAL_PARTS):
         books = faiss.downcast_AdditiveQuantizer(index.plsq.subquantizer(part))
@@ -123,7 +123,7 @@ RECIPES = (
         decoded=True,
     ),
 )
-"""The codecs of faiss, each of 32 bytes an item."""
+"""The codecs of faiss, each of 32 bytes per item."""
 
 
 class FaissMethod:
@@ -183,7 +183,7 @@ class FaissMethod:
         metric = f"inner product{shared}" if inner_product else "distance"
 
         def search(codes: NDArray[Any], ids: Ids, queries: Rows, k: int) -> NDArray[np.int64]:
-            """Return what faiss ranks first; its order among equals is its own."""
+            """Return what faiss ranks first; it may order ties differently."""
             faiss = require_faiss()
             with one_thread(faiss):
                 index = self.index(faiss, inner_product)
@@ -208,7 +208,7 @@ class FaissMethod:
 
 @contextmanager
 def one_thread(faiss: Any) -> Iterator[None]:
-    """Hold faiss at one thread: two that share busy cores are many times slower."""
+    """Limit faiss to one thread, because several threads on busy cores are many times slower."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -218,7 +218,10 @@ def one_thread(faiss: Any) -> Iterator[None]:
 
 
 def require_faiss() -> Any:
-    """Return the module faiss. Raises BackendUnavailableError that names its extra, and how to do without."""
+    """Return the module faiss.
+
+    Raises BackendUnavailableError with the extra that brings it and the option that avoids it.
+    """
     try:
         import faiss
     except ImportError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubranches.core.tie_order import best_first
 
 FIRST = 100
-"""True neighbours a query has, and answers that are looked at."""
+"""The number of true neighbours of a query, and of the answers that are compared with them."""
 _CHUNK = 64
 
 
@@ -44,14 +44,6 @@ def share_found(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np
     return np.array(shares, np.float64)
 
 
-def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the mean of values, (q,), and its standard error; NaN if there are too few."""
-    if not len(values):
-        return float("nan"), float("nan")
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return float(values.mean()), error
-
-
 def nearest_distances(queries: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the distance of each query to the nearest of the base, (q,) float32; all rows of unit length, (., d)."""
     largest = [(queries[i : i + _CHUNK] @ base.T).max(axis=1) for i in range(0, len(queries), _CHUNK)]
@@ -63,7 +55,7 @@ def nearest_distances(queries: NDArray[np.float32], base: NDArray[np.float32]) -
 def code_entropy(codes: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the entropy of the values of each dim, (d,) float64, in bits; codes: (n, d) uint8.
 
-    By the shares of the values seen, which for few rows is below the truth: at most log2(n).
+    It is estimated from the shares of the values in n rows, so it is at most log2(n) and too low for few rows.
     """
     shares = _counts(codes) / len(codes)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)

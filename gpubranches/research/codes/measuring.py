@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubranches.core.arrays import unit
 from gpubranches.encoders.heads import Head, PCAHead, RCAHead
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.research.codes.codecs import (
@@ -26,14 +27,13 @@ from gpubranches.research.codes.measures import (
     FIRST,
     best_rows,
     code_entropy,
-    mean_and_error,
     nearest_distances,
     place_of_nearest,
     share_found,
     values_used,
 )
-from gpubranches.research.codes.search_task import Rows, SearchTask, unit
-from gpubranches.research.quality.measures import average_precision
+from gpubranches.research.codes.search_task import Rows, SearchTask
+from gpubranches.research.quality.measures import average_precision, mean_and_error
 
 UNSEEN = 10
 """Number of true neighbours of a query among the few items that nothing was fitted to."""

@@ -20,7 +20,7 @@ _STYLES = ("-", "--", ":")
 def draw(report: CodesReport, folder: Path) -> list[Path]:
     """Write codes-recall.png, codes-found.png, codes-distances.png and codes-entropy.png; return the files.
 
-    Raises BackendUnavailableError without matplotlib, DataError if the folder refuses.
+    Raises BackendUnavailableError without matplotlib, DataError if the folder cannot be written.
     """
     figures = Figures(folder)
     kinds = len(report.task.queries)
@@ -36,7 +36,7 @@ def draw(report: CodesReport, folder: Path) -> list[Path]:
 
 
 def _recall(figure: Any, report: CodesReport) -> None:
-    """Draw the recall among the first R of the codecs of 32 bytes, a colour a method."""
+    """Draw the recall among the first R of the codecs of 32 bytes, with one colour per method."""
     small = [result for result in report.results if result.bytes == BYTES]
     looks = _looks(small)
     panels = figure.subplots(1, len(report.task.queries), sharey=True, squeeze=False)[0]
@@ -110,7 +110,7 @@ def _entropy(figure: Any, report: CodesReport) -> None:
 
 
 def _looks(results: Sequence[Measured]) -> dict[str, tuple[str, str]]:
-    """Return colour and line style by codec: a colour a method, a style each of its codecs."""
+    """Return colour and line style by codec: one colour per method, and one style for each of its codecs."""
     methods = list(dict.fromkeys(result.method for result in results))
     looks: dict[str, tuple[str, str]] = {}
     for method in methods:

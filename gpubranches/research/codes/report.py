@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.research.codes.answers import DECODED
-from gpubranches.research.codes.measures import FIRST, mean_and_error
+from gpubranches.research.codes.measures import FIRST
 from gpubranches.research.codes.measuring import UNSEEN, Found, Measured, Spread
 from gpubranches.research.codes.search_task import SearchTask
 from gpubranches.research.quality.comparison import Comparison
-from gpubranches.research.tables import Section, short, with_error
+from gpubranches.research.quality.measures import mean_and_error
+from gpubranches.research.tables import Section, json_number, short, with_error
 
 _QUANTILES = (0.05, 0.5, 0.95)
 
@@ -51,7 +51,7 @@ class CodesReport:
         yield self._codecs()
 
     def introduction(self) -> str:
-        """Return in a few lines what was measured and how."""
+        """Return a few lines about what was measured and how."""
         task = self.task
         texts = f"{len(task.names):,} texts" if task.texts is not None else "no texts, for there is no embedder"
         told = "".join(f" {name}: {value}." for name, value in self.facts.items())
@@ -143,7 +143,7 @@ class CodesReport:
 
 
 def _answers(compared: Comparison, place: int) -> Section:
-    """Return the results of marks on each head's codes, and their differences from those on the last head's codes."""
+    """Return what marks find on each head's codes, and the differences from the last head."""
     reference = list(compared.values)[-1].split(" ")[0]
     rows: list[tuple[str, ...]] = []
     for name in compared.values:
@@ -196,11 +196,7 @@ def _spread_json(spread: Spread) -> dict[str, Any]:
 
 
 def _numbers(mean: float, error: float) -> dict[str, float | None]:
-    return {"mean": _plain(mean), "error": _plain(error)}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 4)
+    return {"mean": json_number(mean), "error": json_number(error)}
 
 
 def _listed(values: NDArray[np.float64] | None) -> list[float] | None:

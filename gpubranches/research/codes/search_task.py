@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubranches.catalog import Catalog
+from gpubranches.core.arrays import unit
 from gpubranches.encoders import Embedder, VocabularyEmbedder
 from gpubranches.encoders.holdout import split
 from gpubranches.encoders.vocabulary import plain_name
@@ -57,13 +58,6 @@ def text_rows(embeddings: Vectors, mean: Vectors, image_mean: Vectors) -> Rows:
     return Rows(raw, unit(raw - mean), raw - mean + image_mean, texts=True)
 
 
-def unit(rows: Vectors) -> Vectors:
-    """Return rows, (m, D) float32, scaled to unit length; zeros stay."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Vectors = np.ascontiguousarray(rows / np.maximum(lengths, np.float32(1e-12)), np.float32)
-    return scaled
-
-
 @dataclass(frozen=True)
 class SearchTask:
     """A catalog's items and the queries.
@@ -108,8 +102,8 @@ def make_search_task(
     """Return the task of a catalog.
 
     Text queries are the names of the embedder's vocabulary, if it is one, else those of the concepts that have a text;
-    at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are asked
-    for nowhere. Without an embedder of texts there are image queries only. Raises UsageError for a catalog without
+    at most `most_texts` of them, drawn by a fixed seed. trained_on: names that a head was trained on, which are never
+    used as queries. Without an embedder of texts there are image queries only. Raises UsageError for a catalog without
     embeddings, of fewer than 120 items, and if no name is left.
     """
     signs = catalog.signs
@@ -121,8 +115,7 @@ def make_search_task(
         raise UsageError(
             f"expected a catalog of {FEWEST_ROWS} items or more to measure codes on, got {catalog.n}; ingest more"
         )
-    everything = np.arange(catalog.next_id)
-    ids = everything[catalog.alive(everything)]
+    ids = catalog.ids
     parts = split(ids)
     base = np.setdiff1d(np.arange(len(ids)), parts.test)
     items = image_rows(catalog.embeddings(ids), signs.mean_)

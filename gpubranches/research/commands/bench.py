@@ -18,13 +18,29 @@ from gpubranches.errors import UsageError
     help="gpu, cpu, kdtree, numpy, faiss-cpu, faiss-gpu, sklearn-forest.",
 )
 @click.option("--rows", default="1e6", show_default=True, help="Sizes of the catalog, such as 1e6,1e7.")
-@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path, file_okay=False), help="Results.")
-@click.option("--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Code dims.")
-@click.option("--clusters", default=4096, show_default=True, type=click.IntRange(0), help="0: uniform codes.")
 @click.option(
-    "--embeddings-gb", default=0.0, show_default=True, type=click.FloatRange(0), help="Stand-in file; 0: no refine."
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the results.",
 )
-@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0), help="Time a question, about.")
+@click.option("--dims", "d", default=32, show_default=True, type=click.IntRange(4, 1024), help="Number of code dims.")
+@click.option(
+    "--clusters",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Number of groups of rows; 0 for uniform codes.",
+)
+@click.option(
+    "--embeddings-gb",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Size of a file used as embeddings; 0: no refine.",
+)
+@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0), help="Time for each measurement.")
 def bench(backends: str, rows: str, out: Path, d: int, clusters: int, embeddings_gb: float, seconds: float) -> None:
     """Compare engines on a synthetic catalog: JSON lines, a table and plots in DIR.
 

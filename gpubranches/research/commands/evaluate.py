@@ -40,25 +40,31 @@ def evaluate() -> None:
 @evaluate.command()
 @click.argument("directory", metavar="CATALOG", type=click.Path(path_type=Path))
 @click.option("--models", "model_names", metavar="NAMES", help="all, or short names such as text,ensemble,refine.")
-@click.option("--positives", metavar="NUMBERS", help="Items marked right, at most: 4,8,15,22; 8 of groups.")
-@click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Draws a concept.")
-@click.option("--concepts", "subset", type=click.IntRange(1), help="A random subset of so many; all by default.")
-@click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell the classes apart.")
-@click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
-@click.option("--fewest", default=34, show_default=True, type=click.IntRange(2), help="Items of a class, at least.")
+@click.option("--positives", metavar="NUMBERS", help="Most items marked right: 4,8,15,22, or 8 for groups.")
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(1), help="Number of draws for each concept.")
+@click.option("--concepts", "subset", type=click.IntRange(1), help="Size of a random subset; all concepts by default.")
+@click.option("--columns", default="dataset,label", show_default=True, help="Columns whose values define a class.")
+@click.option("--name", default="caption", show_default=True, help="The column with the names of the classes.")
+@click.option(
+    "--fewest", default=34, show_default=True, type=click.IntRange(2), help="Least number of items of a class."
+)
 @click.option(
     "--groups",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A JSON file of groups of classes: they are the concepts, not the classes.",
+    help="A JSON file of groups of classes, which are the concepts instead of the classes.",
 )
-@click.option("--unions", metavar="N", type=click.IntRange(1), help="N random unions of classes are concepts, too.")
-@click.option("--union-seed", default=0, show_default=True, type=click.IntRange(0), help="Draws the unions.")
-@click.option("--user", "user_name", metavar="NAME", help="random, page or right-only: random, of groups page.")
-@click.option("--rounds", type=click.IntRange(0), help="Rounds of marking, 0 for none: 5, of groups 4.")
-@click.option("--policies", metavar="NAMES", help="How the rounds choose what to mark; models with a cut, too.")
-@click.option("--against", metavar="NAME", help="The model to subtract the others from: refine, else the last.")
-@click.option("--embedder", metavar="SPEC", help="As for ingest; none: every concept is asked for by its mean.")
+@click.option("--unions", metavar="N", type=click.IntRange(1), help="Add N random unions of classes as concepts.")
+@click.option("--union-seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the unions.")
+@click.option(
+    "--user", "user_name", metavar="NAME", help="random, page or right-only; by default random, page for groups."
+)
+@click.option("--rounds", type=click.IntRange(0), help="Rounds of marking, 0 for none; by default 5, 4 for groups.")
+@click.option("--policies", metavar="NAMES", help="How items are chosen in the rounds; also models with a cut.")
+@click.option(
+    "--against", metavar="NAME", help="The model to compare the others with; by default refine, else the last."
+)
+@click.option("--embedder", metavar="SPEC", help="As for ingest; none: each query is the mean of the items.")
 @backend_option
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
 @json_option
@@ -76,9 +82,9 @@ def models(
 ) -> None:
     """Play a simulated user on a labelled catalog and compare models on the same marks.
 
-    A concept is a class of the catalog's metadata, or a group of classes. The user asks for it, marks what is right and
-    wrong on the first page, and every model answers over the whole catalog from the same marks; then rounds of marking
-    are played.
+    A concept is a class of the catalog's metadata, or a group of classes. The user searches for it and marks right and
+    wrong items on the first page. Every model answers over the whole catalog from the same marks. Then rounds of
+    marking follow.
     """
     from gpubranches import Catalog
     from gpubranches.research.quality.concepts import random_subset
@@ -107,7 +113,7 @@ def models(
 def _players(
     wide: bool, model_names: str | None, positives: str | None, policies: str | None, user_name: str | None
 ) -> dict[str, Any]:
-    """Return the choices by name, and defaults for the rest: those for classes or, if wide, for groups of classes."""
+    """Return the choices by name, with defaults for classes or, if `wide`, for groups of classes."""
     from gpubranches.research.quality import models, rounds, users
 
     usual_models, usual_policies = (models.BROAD, rounds.BROAD) if wide else (models.USUAL, tuple(rounds.POLICIES))

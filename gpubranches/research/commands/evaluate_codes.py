@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 @click.option(
     "--head", "heads", metavar="NAME=FILE", multiple=True, help="A head to measure beside rca and pca; repeatable."
 )
-@click.option("--columns", default="dataset,label", show_default=True, help="Columns that tell classes apart, or none.")
-@click.option("--name", default="caption", show_default=True, help="The column with the classes' names.")
-@click.option("--fewest", default=1, show_default=True, type=click.IntRange(1), help="Items of a class, at least.")
-@click.option("--embedder", metavar="SPEC", help="As for ingest; none: queries by images alone.")
-@click.option("--texts", default=2000, show_default=True, type=click.IntRange(1), help="Queries by texts, at most.")
-@click.option("--marked", metavar="COUNTS", help="Also what marks find on each code: items marked right, as 8,22.")
+@click.option(
+    "--columns", default="dataset,label", show_default=True, help="Columns whose values define a class, or none."
+)
+@click.option("--name", default="caption", show_default=True, help="The column with the names of the classes.")
+@click.option(
+    "--fewest", default=1, show_default=True, type=click.IntRange(1), help="Least number of items of a class."
+)
+@click.option("--embedder", metavar="SPEC", help="As for ingest; none: all queries are images.")
+@click.option(
+    "--texts", default=2000, show_default=True, type=click.IntRange(1), help="Largest number of text queries."
+)
+@click.option("--marked", metavar="COUNTS", help="Also compare find alls: numbers of items marked right, such as 8,22.")
 @click.option("--without-faiss", is_flag=True, help="Leave the codecs of faiss out.")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Tables, JSON and plots.")
 @json_option
@@ -49,7 +55,7 @@ def codes(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure what an item's bytes are worth: codecs of 32 bytes side by side.
+    """Compare codecs of 32 bytes per item by how well they keep the ranking of the embeddings.
 
     Heads, faiss's codecs and the project's own bits are fitted to the same items, and searched by held-out images, by
     texts and by the names of classes, none of which a head was trained on; the truth is the cosine over all dims.

@@ -27,8 +27,8 @@ class Answer:
 class Model:
     """A way to answer a user's marks.
 
-    description: for tables; answer: called with a LabelledCatalog and a Draw. cut: the score that its matches lie
-    above; None if it differs for every answer, or if nothing matches: such a model suggests nothing.
+    description: for tables; answer: called with a LabelledCatalog and a Draw. cut: the score above which items match;
+    None if it differs for every answer, or if the model has no matches. A model without a cut suggests nothing.
     """
 
     description: str

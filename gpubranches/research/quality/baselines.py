@@ -105,8 +105,8 @@ def forest_of_few(labelled: LabelledCatalog, draw: Draw) -> Answer:
 def forest(labelled: LabelledCatalog, draw: Draw) -> Answer:
     """Match by a random forest of the marks and all random negatives.
 
-    100 trees, classes balanced, matched where it is surer of right than of wrong. Source: the few-shot classifier of
-    LightlyStudio, scikit-learn's forest with balanced classes on the embeddings.
+    It has 100 trees and balanced classes; an item matches if its chance to be right is above a half. Source: the
+    few-shot classifier of LightlyStudio, scikit-learn's forest with balanced classes on the embeddings.
     """
     return _forest(labelled, draw, draw.unchecked)
 

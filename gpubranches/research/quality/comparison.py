@@ -15,9 +15,17 @@ from gpubranches.errors import UsageError
 from gpubranches.research.quality.answers import Answer, Model
 from gpubranches.research.quality.concepts import Concept
 from gpubranches.research.quality.labelled_catalog import Draw, LabelledCatalog
-from gpubranches.research.quality.measures import average_precision, best_f1, f1, precision_at, precision_recall
+from gpubranches.research.quality.measures import (
+    average_precision,
+    best_f1,
+    f1,
+    mean_and_error,
+    precision_at,
+    precision_recall,
+)
 from gpubranches.research.quality.models import MODELS
 from gpubranches.research.quality.users import DEFAULT_USER, User
+from gpubranches.research.tables import json_number
 
 MEASURES = ("f1", "unmarked", "precision", "recall", "average_precision", "oracle", "oracle_unmarked")
 """The measures of an answer; see `measured`."""
@@ -59,7 +67,7 @@ class Comparison:
     def mean(self, model: str, measure: str, place: int) -> tuple[float, float]:
         """Return the mean over concepts, of the mean over seeds, and its standard error (NaN for one concept)."""
         values = self._by_concept(model, measure, place)
-        return _mean_and_error(values[~np.isnan(values)])
+        return mean_and_error(values[~np.isnan(values)])
 
     def counted(self, model: str, measure: str, place: int) -> int:
         """Return how many concepts have a value, and so are in the mean."""
@@ -75,7 +83,7 @@ class Comparison:
         if not len(difference):
             return math.nan, math.nan, math.nan
         wins = float(np.mean((difference > 0) + 0.5 * (difference == 0)))
-        return (*_mean_and_error(difference), wins)
+        return (*mean_and_error(difference), wins)
 
     def curve(self, model: str, place: int) -> NDArray[np.float64] | None:
         """Return the mean over concepts of precision at recalls 0 .. 1, (101,) float64; None without a ranking."""
@@ -103,7 +111,7 @@ class Comparison:
             model: {
                 str(place): {
                     measure: {
-                        **dict(zip(("mean", "error"), map(_plain, self.mean(model, measure, place)), strict=True)),
+                        **dict(zip(("mean", "error"), map(json_number, self.mean(model, measure, place)), strict=True)),
                         "concepts": self.counted(model, measure, place),
                     }
                     for measure in MEASURES
@@ -126,7 +134,7 @@ class Comparison:
                 row: dict[str, Any] = {"other": other, "place": place, "cut": "own" if own else "oracle"}
                 for name, measure in zip(("f1", "unmarked"), measures, strict=True):
                     mean, error, wins = self.paired(reference, other, measure, place)
-                    row[name] = {"mean": _plain(mean), "error": _plain(error), "wins": _plain(wins)}
+                    row[name] = {"mean": json_number(mean), "error": json_number(error), "wins": json_number(wins)}
                 rows.append(row)
         return rows
 
@@ -190,7 +198,7 @@ def measured(
     """Return the measures of an answer; right: the truth, good and bad: marked right and wrong, all (n,) bool.
 
     f1, precision and recall are of the returned set over all items; marked items count as marked; unmarked: F1 over
-    unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, known to an oracle only;
+    unmarked items; oracle, oracle_unmarked: the best F1 of all cuts of the ranking, which only an oracle knows;
     average_precision: of the ranking, over unmarked items, those without a score last by id. Measures over unmarked
     items are left out if no unmarked item is right.
     """
@@ -234,17 +242,6 @@ def require_draws(values: Mapping[str, Mapping[str, NDArray[np.float64]]], place
             "expected a concept whose first 100 hold 2 right items or more, got none; evaluate on more or larger "
             "classes, or on embeddings that tell them apart"
         )
-
-
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    if not len(values):
-        return math.nan, math.nan
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
-    return float(values.mean()), error
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 4)
 
 
 def _nested(array: NDArray[np.float64]) -> list[Any]:

@@ -43,9 +43,9 @@ class Concept:
 
 
 def askable_by(embedder: Embedder | None) -> Callable[[str], bool]:
-    """Return a function that decides whether the embedder can embed a name as a query.
+    """Return a function that decides whether an embedder can embed a name as a query.
 
-    Another embedder is tried; without one nothing can be asked for.
+    A vocabulary knows its names; any other embedder is tried. Without an embedder the function returns False.
     """
     if embedder is None:
         return lambda name: False
@@ -71,9 +71,9 @@ def find_concepts(
 ) -> list[Concept]:
     """Return the classes with at least `fewest` items, in the order of their columns.
 
-    A class is what has the same value in all `columns` of the metadata (items with none in one of them belong to no
-    class); its name is the value of the column `name`, "_" read as space; known: whether a name can be asked for.
-    Raises UsageError for columns that the catalog does not have, and if no class is large enough.
+    A class has the items with the same values in all `columns` of the metadata; items without a value in one of them
+    have no class. Its name is the value of the column `name`, with "_" read as a space. known: whether a name can be a
+    query. Raises UsageError for columns that the catalog does not have, and if no class is large enough.
     """
     classes = find_classes(catalog, columns, name)
     large = [found for found in classes if len(found.items) >= fewest]
@@ -88,7 +88,7 @@ def find_concepts(
 
 @dataclass(frozen=True)
 class Class:
-    """Items of the same values. values: of the columns, as they are there; name: "_" read as space; items: ids."""
+    """Items with the same values. values: of the columns, unchanged; name: with "_" read as a space; items: ids."""
 
     values: tuple[Any, ...]
     name: str
@@ -98,8 +98,8 @@ class Class:
 def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[Class]:
     """Return the classes by columns of the metadata, in the order of their values as texts.
 
-    An item with no value, or an empty one, in one of the columns is of no class. name: the column with the names.
-    Raises UsageError for columns that the catalog does not have.
+    An item with no value, or an empty one, in one of the columns has no class. name: the column with the names. Raises
+    UsageError for columns that the catalog does not have.
     """
     missing = [column for column in (*columns, name) if column not in catalog.columns]
     if missing or not columns:
@@ -108,11 +108,9 @@ def find_classes(catalog: Catalog, columns: tuple[str, ...], name: str) -> list[
             f"classes: expected columns of the catalog ({known_columns}), got {got}; "
             "name those that tell the classes apart, and the one with their names"
         )
-    everything = np.arange(catalog.next_id)
-    ids = everything[catalog.alive(everything)]
     items: dict[tuple[str, ...], list[int]] = {}
     told: dict[tuple[str, ...], tuple[tuple[Any, ...], str]] = {}
-    for row in catalog.items(ids):
+    for row in catalog.items(catalog.ids):
         values = tuple(row.get(column) for column in columns)
         key = tuple("" if value is None else str(value) for value in values)
         if all(key):

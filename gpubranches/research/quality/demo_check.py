@@ -72,8 +72,7 @@ def check_demo(catalog: str | Path, *, concepts: int = 30, seeds: int = 2) -> De
     drawn at random, and refines. Raises UsageError if the catalog is not the demo's or has too few scenes.
     """
     opened = Catalog.open(catalog)
-    ids = np.arange(opened.next_id)
-    ids = ids[opened.alive(ids)]
+    ids = opened.ids
     chosen = _concepts(ids, truth(opened, ids.tolist()), concepts)
     if not chosen:
         raise UsageError(f"expected {FEWEST} scenes of some concept, got fewer in {opened.n}; make a larger demo")

@@ -6,8 +6,9 @@ A file of groups is a JSON object, a name for each group:
 
 `query` is what the user types, null for the mean of the items. `ignore` lists names of classes that may count either
 way, and `distractors: false` says so of the items of no class: both are left out of all that the user sees and of what
-counts. Every other key names a value of the first column that tells classes apart, exactly or as the one that contains
-it; with one column alone, the column. Its list holds values of the other column, or names, "_" read as space.
+counts. Every other key names a value of the first of the columns that define a class, or a part that only one value
+contains. If there is only one column, the key is its name. Its list holds values of the other column, or names, "_"
+read as space.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ def find_groups(
 ) -> list[Concept]:
     """Return a concept for each group, in their order.
 
-    groups: as of `read_groups`. known: whether words can be asked for; None where nothing can, then every group is
-    asked for by the mean of its items. columns: one or two columns that distinguish the classes; name: the column with
+    groups: as of `read_groups`. known: whether a text can be a query; None if no text can, and then the query of every
+    group is the mean of its items. columns: one or two columns that distinguish the classes; name: the column with
     their names. Raises UsageError for columns that the catalog does not have, for keys and classes that are unknown or
-    name several, for a group without items, for one whose classes are also left out, and for words that cannot be asked
-    for.
+    name several, for a group without items, for one whose classes are also left out, and for a query that the embedder
+    does not know.
     """
     index = _ClassIndex.of(catalog, columns, name)
     return [_concept(index, title, group, known) for title, group in groups.items()]

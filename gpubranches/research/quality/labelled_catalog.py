@@ -20,7 +20,7 @@ from gpubranches.service import Session
 FIRST = 100
 """Items the user sees."""
 UNCHECKED = 1000
-"""Random items that serve as wrong ones without being looked at."""
+"""Random items that are used as wrong items without a check."""
 _NOISE = 0.5
 _EMBEDDING_NOISE = 0.3
 
@@ -29,9 +29,9 @@ _EMBEDDING_NOISE = 0.3
 class Draw:
     """What one user has seen and marked, the same for every model; all fields are ids except `order`.
 
-    order: (m,) rows of the catalog, the first query's answer over all that the concept's condition lets in, best first;
-    inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked; unchecked:
-    random items that serve as wrong; told: whether a refine gets the words of the query.
+    order: (m,) rows of the catalog that meet the concept's condition, in the order of the first query's answer, best
+    first; inside: (n,) bool, which rows those are; right: (n,) bool, the truth; positives, negatives: marked;
+    unchecked: random items that are used as wrong items; told: whether a refine gets the words of the query.
     """
 
     concept: Concept
@@ -74,8 +74,7 @@ class LabelledCatalog:
             raise UsageError(
                 "expected a catalog with embeddings to evaluate on, this one has codes only; ingest its embeddings"
             )
-        everything = np.arange(self.catalog.next_id)
-        self.ids = everything[self.catalog.alive(everything)]
+        self.ids = self.catalog.ids
         self.codes = self.catalog.codes(self.ids)
         self.mean = signs.mean_
         self.embeddings = self.catalog.embeddings(self.ids) - self.mean
@@ -118,8 +117,8 @@ class LabelledCatalog:
     def draw(self, concept: Concept, p: int, seed: int, user: User = DEFAULT_USER) -> Draw | None:
         """Simulate the user up to the marks; None if the first page contains fewer than 2 right items.
 
-        A concept without a text asks with its mean and noise on top: of half its length for a mean of codes, of three
-        tenths for one of embeddings.
+        The query of a concept without a text is its mean plus noise: of half its length for a mean of codes, of three
+        tenths for a mean of embeddings.
         """
         rng = np.random.default_rng([seed, p, *concept.name.encode()])
         session = self.session(int(rng.integers(2**32)))
@@ -163,7 +162,7 @@ class LabelledCatalog:
     def _noisy_embedding(self, concept: Concept, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the unit embedding, (D,) float32, that lies from the mean of images in a concept's noisy direction.
 
-        A search takes the mean from what it is given: what it compares by is then the direction itself.
+        A search subtracts the mean from this embedding, so it compares by the direction itself.
         """
         direction = self.embeddings[self.rows(concept.items)].mean(axis=0, dtype=np.float64)
         D, length = len(direction), np.linalg.norm(direction)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,13 +25,13 @@ def precision_recall(returned: Flags, right: Flags) -> tuple[float, float]:
 def best_f1(scores: NDArray[np.floating], right: Flags) -> float:
     """Return the largest F1 over all cuts of a ranking, which only an oracle knows.
 
-    scores: (n,), higher first, -inf never returned; a cut does not part equal scores. right: (n,) bool.
+    scores: (n,), higher first, -inf never returned; a cut does not separate equal scores. right: (n,) bool.
     """
     return float(_by_cut(scores, right)[1].max(initial=0.0))
 
 
 def best_cut(scores: NDArray[np.floating], right: Flags) -> float:
-    """Return the score from which on all is returned by the cut of `best_f1`, inf where nothing can be."""
+    """Return the score from which items are returned by the cut of `best_f1`, inf if there are none."""
     cuts, values = _by_cut(scores, right)
     return float(cuts[values.argmax()]) if len(cuts) else np.inf
 
@@ -59,6 +61,14 @@ def precision_at(scores: NDArray[np.floating], right: Flags, levels: NDArray[np.
     reached = np.searchsorted(recall, levels - 1e-9)
     found: NDArray[np.float64] = np.append(best, 0.0)[reached]
     return found
+
+
+def mean_and_error(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean of values, (q,), and its standard error; NaN if there are too few."""
+    if not len(values):
+        return float("nan"), float("nan")
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return float(values.mean()), error
 
 
 def _by_cut(scores: NDArray[np.floating], right: Flags) -> tuple[NDArray[np.floating], NDArray[np.float64]]:

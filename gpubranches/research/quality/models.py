@@ -48,7 +48,7 @@ MODELS: dict[str, Model] = {
     "refine-unasked": Model("refine by the marks alone, not told the query", product_models.refined(told=False)),
     "refine": Model("refine as it is by default", product_models.refined()),
 }
-"""Models by the name that the command line and the JSON know them by, weakest information first."""
+"""Models by their name on the command line and in the JSON; those with the least information come first."""
 
 USUAL = ("text", "rocchio", "logistic-embeddings", "ensemble", "refine")
 """The models compared unless others are named."""

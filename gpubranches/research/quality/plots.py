@@ -159,7 +159,7 @@ def _label_ends(axes: Any, x: float, ends: Mapping[str, float], colours: Mapping
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Return ascending heights at least `gap` apart, near the wanted ones, which ascend.
 
-    Neighbours that would overlap form a group about the mean of what they want.
+    Neighbours that would overlap form a group around the mean of their wanted heights.
     """
     groups: list[tuple[float, int]] = []
     for value in wanted:

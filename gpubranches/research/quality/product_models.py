@@ -32,7 +32,7 @@ def text_query_oracle(labelled: LabelledCatalog, draw: Draw) -> Answer:
 
 
 def refined(*, told: bool = True, ranked: bool = True, **options: Any) -> Callable[[LabelledCatalog, Draw], Answer]:
-    """Return a model that answers as `Session.refine` does with options; all others are the defaults.
+    """Return a model that answers as `Session.refine` does with some options and defaults for the others.
 
     told: whether a refine gets the words of the query; ranked: whether the answer has scores.
     """

@@ -70,7 +70,7 @@ class Report:
         return "\n\n".join([self.introduction(), *(section.markdown() for section in self.sections()), self._names()])
 
     def introduction(self) -> str:
-        """Return in two or three lines what was simulated."""
+        """Return two or three lines about what was simulated."""
         skipped = ", ".join(f"{self.models.skipped(p)} at p = {p}" for p in self.models.places)
         texts = sum(concept.text for concept in self.concepts)
         wrong = f"{self.user.wrong} wrong, " if self.user.wrong else ""
@@ -176,7 +176,7 @@ def reference_among(names: Sequence[str], against: str | None) -> str:
 
 
 def _rounds(rounds: Comparison, title: str, measure: str) -> Section:
-    """Return a table of a measure by round; a count in brackets where some concepts have no value any more."""
+    """Return a table of a measure by round, with the number of concepts in brackets if some have no value."""
     rows = []
     for policy in rounds.values:
         cells = []

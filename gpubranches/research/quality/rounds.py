@@ -26,7 +26,7 @@ from gpubranches.service import Session
 START = 8
 """The largest number of items that the user marks right on the first page."""
 PAGE = 20
-"""Items the user marks a round."""
+"""The number of items that the user marks in each round."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def best(session: Session, rng: np.random.Generator) -> Ids:
 
 
 def random_matched(session: Session, rng: np.random.Generator) -> Ids:
-    """Return random ones of the returned set."""
+    """Return random items of the returned set."""
     ranking = _ranking(session)
     return rng.permutation(ranking.ids[_unmarked(session, ranking) & ranking.matched])[:PAGE]
 
 
 def uncertain(session: Session, rng: np.random.Generator) -> Ids:
-    """Return those nearest to the cut, on either side."""
+    """Return the items nearest to the cut, on both sides."""
     ranking = _ranking(session)
     open_ = _unmarked(session, ranking)
     ids, scores = ranking.ids[open_], ranking.scores[open_]
@@ -73,7 +73,7 @@ POLICIES: dict[str, Policy] = {
     "random": Policy("random ones of the returned set", "user", random_matched),
     "uncertain": Policy("those nearest to the cut", "suggestion", uncertain),
 }
-"""Policies by the name that the command line and the JSON know them by."""
+"""Policies by their name on the command line and in the JSON."""
 BROAD = ("suggested", "forest-embeddings-10", "logistic-embeddings", "logistic-light")
 """Policies, and models with a cut, played on groups of classes unless others are named."""
 
@@ -81,7 +81,7 @@ BROAD = ("suggested", "forest-embeddings-10", "logistic-embeddings", "logistic-l
 def choose_policies(names: str) -> dict[str, Policy | Model]:
     """Return the policies named in a comma list, in its order, and models with a cut; "all" names every policy.
 
-    Raises UsageError, listing what is known, for an unknown name or an empty list.
+    Raises UsageError with the known names for an unknown name or an empty list.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if wanted == ["all"]:
@@ -99,7 +99,7 @@ def choose_policies(names: str) -> dict[str, Policy | Model]:
 def play(labelled: LabelledCatalog, draw: Draw, policy: Policy, rounds: int) -> Iterator[tuple[Session, Ranking]]:
     """Yield the session and its ranking after the first refine and after that of every round.
 
-    The same draw and policy give the same rounds. Where nothing unmarked is left to choose, the round adds no mark.
+    The same draw and policy give the same rounds. If no unmarked item is left to choose, the round adds no mark.
     """
     session = labelled.marked(draw)
     refine = partial(session.refine, random_negatives=UNCHECKED, query=draw.query, where=draw.concept.where)

@@ -50,7 +50,7 @@ USERS: dict[str, User] = {
         told=False,
     ),
 }
-"""Users by the name that the command line and the JSON know them by."""
+"""Users by their name on the command line and in the JSON."""
 DEFAULT_USER = USERS["random"]
 
 

@@ -1,7 +1,7 @@
 """The engines that are compared, each with the questions it can answer.
 
-gpu, cpu and kdtree are this package's backends. numpy scans the columns of the codes with NumPy. faiss-cpu and
-faiss-gpu are indexes over the codes; sklearn-forest is a random forest of 25 trees trained on the same marks and
+gpu, cpu and kdtree are this package's backends. The engine numpy scans the columns of the codes with NumPy. faiss-cpu
+and faiss-gpu are indexes over the codes; sklearn-forest is a random forest of 25 trees trained on the same marks and
 applied to every row.
 """
 

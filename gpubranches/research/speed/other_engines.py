@@ -30,7 +30,7 @@ _ON_GPU = {"flat": "flat float16", "ivf": "IVF 8-bit, 64 lists probed"}
 
 
 def numpy_engine(catalog: SyntheticCatalog, asked: Questions) -> Engine:
-    """Hold the codes by columns and count votes with NumPy alone; neither ids nor their order are made."""
+    """Store the codes by columns and count votes with NumPy; ids and their order are not computed."""
     columns = np.empty((catalog.d, catalog.n), np.uint8)
     for start in range(0, catalog.n, _CHUNK):
         stop = min(start + _CHUNK, catalog.n)

@@ -127,7 +127,7 @@ def _backend_questions(
 
 
 def _stopped_questions(backend: Any, asked: Questions, stack: ExitStack) -> Iterator[Question]:
-    """Yield searches that look into so many leaves only, with their recall."""
+    """Yield searches of a limited number of leaves, with their recall."""
     from gpubranches.engines.kdtree.backend import KdtreeBackend
 
     exact = set(backend.search(asked.query, NEAREST, tier="codes").ids[0].tolist())

@@ -41,7 +41,7 @@ def _by_rows(axes: Any, what: str, measures: Sequence[Measure]) -> None:
 
 
 def _family(what: str) -> str:
-    """Return the question without what stands in brackets, such as an index."""
+    """Return the question without text in brackets, such as the name of an index."""
     return what.split(" (")[0]
 
 

@@ -1,8 +1,8 @@
 """The questions to every engine, from the same marks: queries, models of boxes, linear models.
 
-The boxes are learnt where numba is. Where it is not, as on a machine with a card and little else, they are drawn around
-the marks, in the measured shape of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators; those of the pool on its
-subsets of dims, the larger ones more often.
+The boxes are learnt if numba is installed. If it is not, as on a machine with a card and few packages, they are drawn
+at random around the marks, with the measured numbers of learnt ones: 45 to 75 boxes of 4.7 dims over 25 estimators;
+those of the pool on its subsets of dims, the larger ones more often.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ USERS = 64
 NEAREST = 100
 BEST = 10_000
 SHARES = {"narrow": 0.0, "medium": 0.01, "wide": 0.1}
-"""The share of the rows that boxes grown on subsets of the pool are widened to hold; 0: as they were grown."""
+"""The shares of the rows to which boxes over subsets of the pool are widened; 0: the boxes as they were grown."""
 _SAMPLED = 20_000
 POSITIVES, NEGATIVES, RANDOM = 22, 20, 1000
 ESTIMATORS = 25
@@ -45,8 +45,8 @@ class Questions:
     """The questions of one run.
 
     query: (1, d) uint8, a row of the catalog; direction: (D,) float32; weights: (d,) float32; branch: a single decision
-    branch model; ensembles: one an user; marks: the marks that they were trained on; pooled: models of the first user's
-    marks by question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
+    branch model; ensembles: one per user; marks: the marks that these were trained on; pooled: models of the first
+    user's marks by question, over subsets of the pool, which can be indexed; models: LEARNT or DRAWN.
     """
 
     query: NDArray[np.uint8]
@@ -152,7 +152,7 @@ def _learnt(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[B
 
 
 def _drawn(catalog: SyntheticCatalog, marks: list[Marks], seed: int) -> tuple[Boxes, list[Boxes]]:
-    """Return the same, but for boxes that are drawn."""
+    """Return the same with boxes that are drawn at random."""
     rngs = [np.random.default_rng(i) for i in range(len(marks))]
     ensembles = [
         _ensemble_around(catalog.codes(own.positives), rng, _any) for own, rng in zip(marks, rngs, strict=True)

@@ -6,7 +6,6 @@ sessions use.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from gpubranches.core.arrays import as_ids
 from gpubranches.core.bitmaps import Bitmap
 from gpubranches.core.embedding_space import digest
 from gpubranches.core.files import output
+from gpubranches.core.threads import cores
 from gpubranches.core.tie_order import splitmix64
 from gpubranches.encoders.quantizers import SignQuantizer
 from gpubranches.engines.gpu import launchers
@@ -100,7 +100,7 @@ class SyntheticSegment:
         return {"codes.u8": {"bytes": self.n * self.d, "sha256": digest(made)}}
 
     def require_allowed(self, start: int, allowed: NDArray[np.uint64]) -> None:
-        """Do nothing: there are no files."""
+        """Do nothing, because there are no files."""
 
     @cached_property
     def codes(self) -> NDArray[np.uint8]:
@@ -143,8 +143,8 @@ class SyntheticSegment:
 class SyntheticCatalog:
     """Rows whose id is their position, with no deletions; the number of rows is rounded up to whole tiles.
 
-    clusters: 0 for uniform codes. stand_in: a file of embeddings by `write_stand_in`; its rows are repeated for all
-    rows, and clusters then repeat with it. The mean is 0 and the rotation is the identity, so signs are the embeddings'
+    clusters: 0 for uniform codes. stand_in: a file of embeddings from `write_stand_in`; its rows are repeated for all
+    rows, and the clusters repeat with it. The mean is 0 and the rotation is the identity, so signs are the embeddings'
     own. d: a multiple of 4 up to 1,024; D: a multiple of 32 up to 2,048. Raises UsageError.
     """
 
@@ -201,7 +201,7 @@ class SyntheticCatalog:
 
     @contextmanager
     def pinned(self, state: None = None) -> Iterator[None]:
-        """Do nothing: there is one state."""
+        """Do nothing, because there is only one state."""
         yield
 
     def count(self, where: Bitmap | None = None) -> int:
@@ -209,7 +209,7 @@ class SyntheticCatalog:
         return self.n if where is None else int(np.bitwise_count(where).sum())
 
     def alive(self, ids: ArrayLike) -> NDArray[np.bool_]:
-        """Return which ids are rows."""
+        """Return which ids exist."""
         return as_ids(ids) < self.n
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
@@ -327,7 +327,7 @@ def write_stand_in(
         part: NDArray[np.float16] = signs[np.unpackbits(bits, axis=1, bitorder="little")]
         return part
 
-    makers = min(16, os.cpu_count() or 1)
+    makers = min(16, cores())
     with output(path) as file, ThreadPoolExecutor(makers, "gpubranches-stand-in") as pool:
         for first in range(0, rows, makers * _ROWS_AT_ONCE):
             last = min(first + makers * _ROWS_AT_ONCE, rows)

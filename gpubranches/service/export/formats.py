@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from gpubranches.core.boxes import Boxes
 from gpubranches.core.files import atomic_file, atomic_folder, require_outside_catalogs
 from gpubranches.errors import UsageError
 from gpubranches.service.export.boxes import boxes_json, boxes_sql
+from gpubranches.service.export.csv_and_json import write_csv, write_json, write_jsonl
 from gpubranches.service.export.intervals import write_intervals
 from gpubranches.service.export.item_table import ItemTable
 from gpubranches.service.export.parquet import write_img2dataset, write_parquet
 from gpubranches.service.export.pictures import link_folder, write_coco, write_links
-from gpubranches.service.export.texts import write_csv, write_json, write_jsonl
 from gpubranches.service.export.zip_file import write_zip
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ BoxWriter = Callable[[Boxes, int], bytes]
 class Format(Generic[Written]):
     """A format.
 
-    ending: of its files, without the first dot; write: makes a file; folder: a function that fills a folder instead of
-    a file, or None; column: a column of the catalog that the format needs, or "".
+    ending: of its files, without the first dot; write: returns a generator of a file's bytes; folder: a function that
+    fills a folder instead, or None; column: a column of the catalog that the format needs, or "".
     """
 
     ending: str
@@ -44,6 +45,7 @@ class Format(Generic[Written]):
     column: str = ""
 
 
+_NAME_LENGTH = 60
 _JSON, _PARQUET = "application/json", "application/vnd.apache.parquet"
 FORMATS: dict[str, Format[ItemWriter]] = {
     "csv": Format("csv", "text/csv", write_csv),
@@ -101,6 +103,12 @@ def format_of(path: Path, name: str | None = None) -> Format[ItemWriter]:
             f"export: expected a name that ends in one of {endings}, got {path.name!r}; or name the format"
         )
     return max(fitting, key=lambda format: len(format.ending))
+
+
+def file_name(query: str, part: str, count: int) -> str:
+    """Return the name of an exported file, without its ending: the query, the part unless it is "all", the count."""
+    words = "-".join(re.findall(r"[^\W_]+", query.lower()))[:_NAME_LENGTH].strip("-")
+    return "-".join([words or "matches", *([] if part == "all" else [part]), str(count)])
 
 
 def _ends(path: Path, format: Format[ItemWriter]) -> bool:

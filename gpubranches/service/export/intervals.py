@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Generator
 from typing import NamedTuple
 
 from gpubranches.catalog.metadata.columns import IMAGE_PATH, IMAGE_SECONDS
 from gpubranches.errors import UsageError
+from gpubranches.service.export.csv_and_json import csv_lines, safe_cell
 from gpubranches.service.export.item_table import ItemTable, Row
-from gpubranches.service.export.texts import safe_cell
 
 _DEFAULT_EVERY_S = 5.0
 _HEADER = ("input", "video", "start", "end", "frames", "best_score")
@@ -49,11 +47,11 @@ def _intervals(table: ItemTable) -> Generator[bytes, None, int]:
             follows = after is not None and after.get(IMAGE_SECONDS) is not None and _video(after) == _video(row)
             end = after[IMAGE_SECONDS] if after is not None and follows else start + every
             frames[_video(row)].append(_Frame(start, end, float("-inf") if row["score"] is None else row["score"]))
-    yield _lines([_HEADER])
+    yield csv_lines([_HEADER])
     written = 0
     for (input, video), found in sorted(frames.items()):
         lines = _joined(sorted(found))
-        yield _lines([(safe_cell(input), safe_cell(video), *line) for line in lines])
+        yield csv_lines([(safe_cell(input), safe_cell(video), *line) for line in lines])
         written += len(lines)
     return written
 
@@ -78,9 +76,3 @@ def _joined(frames: list[_Frame]) -> list[tuple[str, str, int, str]]:
 
 def _score(value: float) -> str:
     return "" if value == float("-inf") else f"{value:g}"
-
-
-def _lines(rows: list[tuple[object, ...]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")

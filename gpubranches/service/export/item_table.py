@@ -40,8 +40,8 @@ class ItemTable:
     """A table of items of a ranking, best first, with the catalog's columns; one batch is in memory at a time.
 
     rows: which of the ranking, as (m,) bool or as row numbers; None: all that matched. Deleted items are left out.
-    reading: a context in which a batch is read, so that a served catalog may move to a newer generation between two
-    batches. The constructor reads the catalog, too, and must be called within such a context.
+    reading: a context manager around the reading of each batch; a server thus reads each batch at its newest
+    generation. The constructor reads the catalog, too, and must be called within such a context.
 
     source: the catalog's. schema: of every batch: id int64; score float32, null for an item that was marked right and
     not ranked; votes uint16, null where the model has no boxes; mark int8, 1 right, -1 wrong, null without one; tier

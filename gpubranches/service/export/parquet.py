@@ -38,10 +38,10 @@ class Outflow:
         return self._size_bytes
 
     def flush(self) -> None:
-        """Do nothing: written data is available at once."""
+        """Do nothing, because written data is available at once."""
 
     def close(self) -> None:
-        """Do nothing: the rest can still be taken."""
+        """Do nothing, because the rest can still be taken."""
 
     def take(self) -> bytes:
         """Return and remove the data written since the last call."""
@@ -56,10 +56,10 @@ def write_parquet(table: ItemTable) -> Generator[bytes, None, int]:
 
 
 def write_img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
-    """Return what yields the list that `img2dataset --input_format parquet` loads, as `write_parquet` does.
+    """Return a generator of the list that `img2dataset --input_format parquet` loads, like `write_parquet`.
 
-    Columns: url, the item's own or the file's; caption, what its columns say of it in words; key, the name that
-    img2dataset gives what it makes of the row, with 10,000 a shard; then those of the table, a `key` of the catalog as
+    The columns are url (of the item, else of its file), caption (a text from its columns), key (the name that
+    img2dataset gives to the files of the row, with 10,000 rows per shard), and those of the table, where `key` becomes
     `item_key`. Items with neither url nor picture are left out. Raises UsageError if no item can have either.
     """
     if URL not in table.columns and not can_have_pictures(table):
@@ -70,7 +70,7 @@ def write_img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
 def _img2dataset(table: ItemTable) -> Generator[bytes, None, int]:
     import pyarrow as pa
 
-    # Text columns named url or caption are left out here, since the columns url and caption are made of them.
+    # Text columns named url or caption are left out, because the columns url and caption are made of them.
     others = [field for field in table.schema if not (field.name in ("url", "caption") and _is_text(field.type))]
     names = free_names([field.name for field in others], _READ)
     fields = [pa.field(name, pa.string()) for name in _READ]

@@ -16,8 +16,8 @@ from gpubranches.catalog.pictures.formats import FORMATS
 from gpubranches.catalog.pictures.image_files import Picture, present_path
 from gpubranches.core.files import escaped_path, unescaped_path
 from gpubranches.errors import DataError, UsageError
+from gpubranches.service.export.csv_and_json import joined
 from gpubranches.service.export.item_table import ItemTable, Row
-from gpubranches.service.export.texts import joined
 
 _FOLDER = "matches"
 _NAME_BYTES = 120
@@ -33,7 +33,7 @@ def write_coco(table: ItemTable) -> Generator[bytes, None, int]:
     """Return a generator of a JSON object in COCO's format, without annotations; it returns the number of images.
 
     images: id, file_name, width, height, and coco_url if the item has a url. file_name is relative to the ingested
-    folder, or absolute if there were several; that of a picture in a larger file goes on with its name in it. Sizes are
+    folder, or absolute if there were several; for a picture in a larger file, its name in that file follows. Sizes are
     those of the columns `width` and `height`, else those of the file, upright. Items without a picture of known size
     are left out; `info` has their number. Raises UsageError if no item can have a picture.
     """
@@ -50,8 +50,8 @@ def write_links(table: ItemTable) -> Generator[bytes, None, int]:
 def link_folder(table: ItemTable, folder: Path) -> int:
     """Fill a folder with symbolic links to the pictures; return their number.
 
-    A link is named by rank, id and file name, so that names sort best first and are unique. Of the file name, letters,
-    digits, `.` and `-` are kept; other characters become `_`. Items without a picture, or with one inside a larger
+    A link is named by rank, id and file name, so that names sort best first and are unique. Letters, digits, `.` and
+    `-` of the file name are kept; other characters become `_`. Items without a picture, or with one inside a larger
     file or in a store, are left out. Raises UsageError if no item can have one.
     """
     require_pictures(table, "links")
@@ -69,7 +69,7 @@ def require_pictures(table: ItemTable, format: str) -> None:
         raise UsageError(
             f"{format}: expected a catalog of pictures in a folder, by the column `image_path`, got none; choose csv, "
             "json or parquet"
-        )
+        ).because("export-no-pictures")
 
 
 def _coco(table: ItemTable) -> Generator[bytes, None, int]:

@@ -71,7 +71,7 @@ def write_zip(table: ItemTable) -> Generator[bytes, None, int]:
         raise UsageError(
             f"zip: expected at most {MOST_PICTURES:,} items, got {len(table):,}; choose a tier, or links, which have "
             "no such limit"
-        )
+        ).because("zip-too-large", most=MOST_PICTURES, count=len(table))
     return _zip(table)
 
 
@@ -97,7 +97,7 @@ def _zip(table: ItemTable) -> Generator[bytes, None, int]:
                     written += 1
                 except (OSError, DataError, StoreError) as error:
                     reason = getattr(error, "strerror", None) or error
-                    left_out.append(_told(item, f"it is incomplete here, reading it failed: {reason}"))
+                    left_out.append(_told(item, f"the copy is incomplete, because reading failed: {reason}"))
             yield out.take()
         if left_out:
             archive.writestr(zipfile.ZipInfo(LEFT_OUT), "".join(left_out))

@@ -34,16 +34,51 @@ language = Sprache
 ## Fehler und Anmeldung
 
 error = Das hat nicht geklappt
-    .unknown-name = „{ $text }“ gehört nicht zu den { $count } Wörtern oder Namen, die hier bekannt sind.
-    .unknown-items =
-        { $count ->
-            [one] Ein Bild { $ids } gibt es in diesem Katalog nicht. Vielleicht wurde es gelöscht.
-           *[other] Die Bilder { $ids } gibt es in diesem Katalog nicht. Vielleicht wurden sie gelöscht.
-        }
-    .none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild. Eines markieren, dann noch einmal „Alle finden“ drücken.
-    .session-gone = Diese Sitzung wurde gelöscht. Auf der Startseite lässt sich eine neue beginnen.
-    .not-found = Unter dieser Adresse gibt es nichts.
     .failed = Der Server konnte diese Anfrage nicht bearbeiten. Der Grund steht in seinem Protokoll.
+    .status =
+        { $status ->
+            [400] Der Server kann diese Anfrage nicht lesen.
+            [401] Dieser Server verlangt eine Anmeldung.
+            [403] Der Server lässt diese Anfrage nicht zu.
+            [404] Unter dieser Adresse gibt es nichts.
+            [405] Diese Adresse ist nicht dafür da.
+            [409] Das wurde schon erledigt oder abgebrochen.
+            [413] Das ist mehr, als der Server auf einmal annimmt.
+            [415] Diese Art von Datei kann der Server nicht lesen.
+            [422] Der Server kann das nicht ausführen.
+            [429] Das ist zu viel auf einmal. In einigen Sekunden noch einmal versuchen.
+            [503] Der Server kann das gerade nicht. In einigen Sekunden noch einmal versuchen.
+           *[500] Der Server konnte diese Anfrage nicht bearbeiten. Der Grund steht in seinem Protokoll.
+        }
+unknown-name = „{ $text }“ gehört nicht zu den { $count } Wörtern oder Namen, die hier bekannt sind.
+unknown-items =
+    { $count ->
+        [one] Ein Bild { $ids } gibt es in diesem Katalog nicht. Vielleicht wurde es gelöscht.
+       *[other] Die Bilder { $ids } gibt es in diesem Katalog nicht. Vielleicht wurden sie gelöscht.
+    }
+none-right = „Alle finden“ braucht mindestens ein als richtig markiertes Bild. Eines markieren, dann noch einmal „Alle finden“ drücken.
+nothing-found = Noch ist nichts gefunden. Bilder als richtig und falsch markieren, dann „Alle finden“ drücken.
+session-gone = Diese Sitzung wurde gelöscht. Auf der Startseite lässt sich eine neue beginnen.
+session-gone-for-good = Diese Sitzung wurde vor mehr als einer Stunde gelöscht und lässt sich nicht mehr wiederherstellen.
+session-name-long = Der Name hat { $count } Zeichen; möglich sind höchstens { $most }.
+session-file-wrong = Diese Datei enthält keine Sitzung. Eine wählen, die auf dieser Seite gespeichert wurde.
+session-file-elsewhere = Diese Sitzung gehört zu einem anderen Katalog. Die Datei dort öffnen.
+query-empty = Eingeben, was gesucht wird.
+query-long = Die Suche hat { $count } Zeichen; möglich sind höchstens { $most }.
+query-terms = Die Suche hat { $count } Begriffe; möglich sind höchstens { $most }.
+query-subtracted = Alles wird abgezogen. Zuerst nennen, was gesucht wird, etwa dog - cat.
+query-cancelled = Die Begriffe heben sich gegenseitig auf. Einen davon entfernen.
+query-term = Nach „{ $sign }“ fehlt etwas. Ein Beispiel: dog + #17 - cat.
+query-item = „{ $text }“ ist kein Bild; eines nennt man mit # und seiner Nummer, etwa #17. Wörter, die mit # beginnen, in "Anführungszeichen" setzen.
+query-picture = Dieses Bild ist nicht mehr da. Es noch einmal senden.
+query-codes-only = Dieser Katalog hat keine Embeddings. Mit einem Bild suchen, etwa #17.
+query-no-model = Dieser Katalog läuft ohne Textmodell. Mit einem Bild suchen, etwa #17.
+picture-unreadable = Dieses Bild ist nicht lesbar; möglich sind JPEG, PNG, WebP und GIF.
+busy-others = Zu viele andere drücken gerade „Alle finden“. In { $seconds } s noch einmal versuchen.
+busy-session = Das war zu oft „Alle finden“ in kurzer Zeit. In { $seconds } s noch einmal versuchen.
+busy-downloads = Zu viele Downloads laufen gleichzeitig. In { $seconds } s noch einmal versuchen, wenn einer fertig ist.
+zip-too-large = Ein ZIP fasst höchstens { $most } Bilder, und dies sind { $count }. Einen Reiter oder ein anderes Format wählen.
+export-no-pictures = Dieser Katalog hat keine Bilder in Dateien. Ein anderes Format wählen.
 back-to-catalog = Zurück zum Katalog
 login = Anmelden
     .token = Das Token dieses Servers
@@ -100,10 +135,52 @@ filter = Filter
 filter-label = Nur Bilder mit
 filter-apply = Anwenden
 filter-none = Kein Filter
-filter-columns = Spalten und ihre häufigsten Werte. Mehrere Werte derselben Spalte erweitern den Filter, Werte einer anderen Spalte engen ihn ein
+filter-columns = Spalten und ihre häufigsten Werte. Mehrere Werte derselben Spalte erweitern den Filter, Werte einer anderen Spalte engen ihn ein.
 filter-on = Filter: nur Bilder mit
 filter-remove = Filter entfernen
 filter-count = { $count } von { $total } Bildern
+filter-long = Der Filter hat { $count } Zeichen; möglich sind höchstens { $most }.
+filter-expected =
+    An Zeichen { $at } { $what ->
+        [end] fehlt AND, OR oder das Ende
+        [end-inside] fehlt AND, OR oder )
+        [depth] sind Klammern und NOT zu tief verschachtelt
+        [null] fehlt NULL
+        [null-or-not] fehlt NULL oder NOT NULL
+        [bracket] fehlt (
+        [comma] fehlt ein Komma oder )
+        [and] fehlt AND
+        [negated] fehlt LIKE, ILIKE, IN oder BETWEEN
+        [test] fehlt ein Vergleich wie =, !=, <, >, LIKE, IN, BETWEEN oder IS NULL
+        [column] fehlt eine Spalte
+        [field] fehlt der Name eines Feldes
+        [finite] ist die Zahl zu groß
+        [not-null] fehlt ein Wert; für Bilder ohne Wert IS NULL schreiben
+        [pattern] fehlt ein 'Muster' in Anführungszeichen
+        [short-pattern] ist das Muster zu lang
+        [quote] fehlt das schließende '
+        [double-quote] fehlt das schließende "
+       *[value] fehlt eine Zahl, ein 'Text' in Anführungszeichen, TRUE oder FALSE
+    }{ $ended ->
+        [True] .
+       *[other] ; dort steht { $got }.
+    }
+filter-column =
+    Eine Spalte { $name } gibt es nicht. { $found ->
+        [True] Ist { $near } gemeint?
+       *[other] Es gibt: { $columns }.
+    }
+filter-unquoted = Text in Anführungszeichen schreiben, etwa '{ $got }'.
+filter-null-only = Bei { $name } lässt sich nur IS NULL und IS NOT NULL prüfen.
+filter-like = LIKE ist für Spalten mit Text, und { $name } ist keine. Mit = oder < vergleichen.
+filter-boolean = { $name } ist wahr oder falsch. Mit = oder != vergleichen.
+filter-value =
+    { $kind ->
+        [number] { $name } enthält Zahlen, nicht { $got }.
+        [text] { $name } enthält Text. Ihn in Anführungszeichen schreiben, etwa 'dog', nicht { $got }.
+        [boolean] { $name } ist TRUE oder FALSE, nicht { $got }.
+       *[time] { $name } enthält Daten. Eines schreiben wie '2024-05-31', nicht { $got }.
+    }
 filter-lost = Der Filter wurde entfernt, weil er nicht mehr funktioniert: { $error }
 column-kind =
     { $kind ->
@@ -316,7 +393,7 @@ step =
         [alike] Von den Bildern, die den Markierungen ähneln: { $known }, in neun von zehn Fällen. Vielleicht gibt es weitere richtige. Um das auszuschließen, braucht es { NUMBER($checks) } zufällige Bilder.
         [exhausted] Es gibt nichts mehr zu markieren. Von den richtigen Bildern: { $known }.
         [check] Von den Bildern, die den Markierungen ähneln: { $known }. Dies sind zufällige Bilder: Ist keines von { NUMBER($checks) } richtig, fehlt sonst kaum etwas. Markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
-       *[mark] Ohne diese Bilder gerechnet, von denen, die den Markierungen ähneln: { $known }. Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
+       *[mark] Von den Bildern, die den Markierungen ähneln: { $known } (diese hier zählen noch nicht). Diese Bilder als richtig oder falsch markieren, dann noch einmal „{ NUMBER($target, style: "percent") } finden“ drücken.
     }
 unfound = Noch nichts gefunden
     .unmarked = Mindestens ein Bild als richtig markieren, dann „Alle finden“ drücken.
@@ -381,6 +458,7 @@ part =
         [likely] Wahrscheinlich
         [borderline] Grenzfälle
         [below] Knapp darunter
+        [right] Als richtig markiert
         [new] Neu
        *[gone] Nicht mehr
     }
@@ -394,6 +472,7 @@ part =
                    *[other] { $count } Grenzfälle
                 }
             [below] { $count } knapp darunter
+            [right] { $count } als richtig markiert
             [new] { $count } neue
            *[gone] { $count } nicht mehr
         }
@@ -403,6 +482,7 @@ part =
             [likely] Jedes ist mit einer Wahrscheinlichkeit von 50 % bis 90 % richtig.
             [borderline] Jedes ist mit einer Wahrscheinlichkeit unter 50 % richtig oder inzwischen als falsch markiert.
             [below] Diese Bilder sind beinahe Treffer. Die richtigen davon markieren.
+            [right] Jedes davon ist als richtig markiert.
             [new] Diese Bilder sind jetzt Treffer, in der letzten Runde noch nicht.
            *[gone] Diese Bilder waren in der letzten Runde Treffer, jetzt nicht mehr.
         }
@@ -425,6 +505,7 @@ missing =
     { $missing ->
         [0] { $found }, und kaum welche fehlen (höchstens { $high })
         [1] { $found }, und etwa 1 fehlt noch (höchstens { $high })
+        [few] { $found }, und zwischen 0 und { $high } fehlen
        *[other] { $found }, und etwa { $missing } fehlen noch (zwischen { $low } und { $high })
     }
 share-found =
@@ -479,6 +560,7 @@ export = Exportieren
     .title = Die Treffer speichern (e)
 export-all = Die Treffer
 export-part = Die Bilder dieses Reiters
+export-some = Nur ein Teil davon, etwa die als richtig markierten? Zuerst deren Reiter öffnen.
 export-boxes = Das trainierte Modell: Boxen über den Codes
 format =
     { $format ->

@@ -35,16 +35,51 @@ language = Language
 ## Errors, and the login
 
 error = That did not work
-    .unknown-name = “{ $text }” is not among the { $count } words or names that are known here.
-    .unknown-items =
-        { $count ->
-            [one] There is no item { $ids } in this catalog. It may have been deleted.
-           *[other] There are no items { $ids } in this catalog. They may have been deleted.
-        }
-    .none-right = Find all needs at least one item marked right. Mark one, then press Find all again.
-    .session-gone = This session was deleted. Open the first page to begin a new one.
-    .not-found = There is nothing at this address.
     .failed = The server failed to process this request. Its log says why.
+    .status =
+        { $status ->
+            [400] The server cannot read this request.
+            [401] This server wants a login.
+            [403] The server does not allow this request.
+            [404] There is nothing at this address.
+            [405] This address is not for that.
+            [409] This was done or cancelled already.
+            [413] That is more than the server accepts at once.
+            [415] The server cannot read this kind of file.
+            [422] The server cannot do what was asked.
+            [429] That is too much at once. Try again in some seconds.
+            [503] The server cannot do this now. Try again in some seconds.
+           *[500] The server failed to process this request. Its log says why.
+        }
+unknown-name = “{ $text }” is not among the { $count } words or names that are known here.
+unknown-items =
+    { $count ->
+        [one] There is no item { $ids } in this catalog. It may have been deleted.
+       *[other] There are no items { $ids } in this catalog. They may have been deleted.
+    }
+none-right = Find all needs at least one item marked right. Mark one, then press Find all again.
+nothing-found = Nothing is found yet. Mark items right and wrong, then press Find all.
+session-gone = This session was deleted. Open the first page to begin a new one.
+session-gone-for-good = This session was deleted more than an hour ago and cannot be restored.
+session-name-long = The name has { $count } letters; at most { $most } are possible.
+session-file-wrong = This is no file of a session. Choose one that was saved on this page.
+session-file-elsewhere = This session was saved in another catalog. Open the file there.
+query-empty = Type what to look for.
+query-long = The search has { $count } letters; at most { $most } are possible.
+query-terms = The search has { $count } terms; at most { $most } are possible.
+query-subtracted = Everything is subtracted. Name first what to look for, such as dog - cat.
+query-cancelled = The terms cancel each other out. Remove one of them.
+query-term = Something is missing after “{ $sign }”. Write, for example, dog + #17 - cat.
+query-item = “{ $text }” is no item, which is # and its number, such as #17. For words that begin with #, use "quotes".
+query-picture = This picture is not here any more. Send it again.
+query-codes-only = This catalog has no embeddings. Search by one item, such as #17.
+query-no-model = This catalog is served without a text model. Search by an item, such as #17.
+picture-unreadable = This picture cannot be read. Choose a JPEG, PNG, WebP or GIF.
+busy-others = Too many others find all just now. Try again in { $seconds } s.
+busy-session = That was Find all too often in a short time. Try again in { $seconds } s.
+busy-downloads = Too many downloads run at once. Try again in { $seconds } s, when one has ended.
+zip-too-large = A ZIP holds at most { $most } pictures, and these are { $count }. Choose a tab, or another format.
+export-no-pictures = This catalog has no pictures in files. Choose another format.
 back-to-catalog = Back to the catalog
 login = Log in
     .token = The token of this server
@@ -61,7 +96,7 @@ by-picture = Search by a picture
     .title = Search by a picture: choose, paste or drop one
     .file = A picture to search by
     .drop = Drop the picture to search by it
-picture-unread = The model of this catalog reads no pictures, so you cannot search by one.
+picture-unread = The model of this catalog does not read pictures, so you cannot search by one.
 picture-unsent = The server did not answer, so the picture was not sent.
 picture-not = { $file } is no picture. Choose a JPEG, PNG, WebP or GIF.
 picture-not-dropped = That was no picture. Drop a JPEG, PNG, WebP or GIF.
@@ -99,10 +134,52 @@ filter = Filter
 filter-label = Only items with
 filter-apply = Apply
 filter-none = No filter
-filter-columns = Columns and their most frequent values. Several values of one column widen the filter; values of another column narrow it
+filter-columns = Columns and their most frequent values. Several values of one column widen the filter; values of another column narrow it.
 filter-on = Filter: only items with
 filter-remove = Remove the filter
 filter-count = { $count } of { $total } items
+filter-long = The filter has { $count } letters; at most { $most } are possible.
+filter-expected =
+    At letter { $at }, { $what ->
+        [end] AND, OR or the end is missing
+        [end-inside] AND, OR or ) is missing
+        [depth] parentheses and NOTs are too deep
+        [null] NULL is missing
+        [null-or-not] NULL or NOT NULL is missing
+        [bracket] ( is missing
+        [comma] a comma or ) is missing
+        [and] AND is missing
+        [negated] LIKE, ILIKE, IN or BETWEEN is missing
+        [test] a comparison is missing, such as =, !=, <, >, LIKE, IN, BETWEEN or IS NULL
+        [column] a column is missing
+        [field] the name of a field is missing
+        [finite] the number is too large
+        [not-null] a value is missing; for items without one write IS NULL
+        [pattern] a 'pattern' in quotes is missing
+        [short-pattern] the pattern is too long
+        [quote] the closing ' is missing
+        [double-quote] the closing " is missing
+       *[value] a number, a 'text' in quotes, TRUE or FALSE is missing
+    }{ $ended ->
+        [True] .
+       *[other] ; there is { $got }.
+    }
+filter-column =
+    There is no column { $name }. { $found ->
+        [True] Is it { $near }?
+       *[other] There are: { $columns }.
+    }
+filter-unquoted = Write text in quotes, such as '{ $got }'.
+filter-null-only = Of { $name }, only IS NULL and IS NOT NULL can be tested.
+filter-like = LIKE is for columns of text, and { $name } is none. Compare it with = or <.
+filter-boolean = { $name } is true or false. Compare it with = or !=.
+filter-value =
+    { $kind ->
+        [number] { $name } holds numbers, not { $got }.
+        [text] { $name } holds text. Write it in quotes, such as 'dog', not { $got }.
+        [boolean] { $name } is TRUE or FALSE, not { $got }.
+       *[time] { $name } holds dates. Write one such as '2024-05-31', not { $got }.
+    }
 filter-lost = The filter was removed because it no longer works: { $error }
 column-kind =
     { $kind ->
@@ -125,7 +202,7 @@ pictures-missing =
         [1] Of { $looked } pictures looked for, 1 is missing. Name their folder by serve --pictures, or by relocate.
        *[other] Of { $looked } pictures looked for, { $missing } are missing. Name their folder by serve --pictures, or by relocate.
     }
-pictures-unread = The pictures in { $store } are not read, because the server was not told to: start it with --pictures { $store }.
+pictures-unread = The pictures in { $store } are only read if you start the server with --pictures { $store }.
 intro = How it works
 intro-look = Look
     .words = Search for what you want, or start from a random picture below.
@@ -271,7 +348,7 @@ suggest = Suggest { $count }
     .title = Show what to mark next: marks on these items help most (s)
 suggest-note = The model is least sure about these items, so marks on them help it most.
 check = Check { $count }
-    .title = Show random items: your marks on them tell how good the answer is (k)
+    .title = Show random items: your marks on them show how good the answer is (k)
 find-target = Find { NUMBER($target, style: "percent") }
     .title = Show items to mark, 20 at a time, until { NUMBER($target, style: "percent") } of all right items are known to be found (t)
 find-all = Find all
@@ -292,7 +369,7 @@ awaited = { $what ->
     [refine] Find all waits for the server
    *[other] The request waits for the server
 }
-audit-note = These are random items. Mark as many as you like right or wrong: this tells how good the answer is.
+audit-note = These are random items. Mark as many as you like right or wrong: this shows how good the answer is.
 review-heading = { $count } to review
 review-note = These are not marked yet. The least sure come first.
 step =
@@ -301,7 +378,7 @@ step =
         [alike] Of what resembles your marks { $known }, nine times in ten. Other right items may exist: to rule them out takes { NUMBER($checks) } random items.
         [exhausted] Nothing is left to mark. Of the right items { $known }.
         [check] Of what resembles your marks { $known }. These are random items: if none of { NUMBER($checks) } is right, hardly anything else is missing. Mark them, then press Find { NUMBER($target, style: "percent") } again.
-       *[mark] Not counting these: of what resembles your marks, { $known }. Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
+       *[mark] Of what resembles your marks, { $known } (these do not count yet). Mark these right or wrong, then press Find { NUMBER($target, style: "percent") } again.
     }
 unfound = Nothing found yet
     .unmarked = Mark at least one item right, then press Find all.
@@ -336,7 +413,7 @@ model-use = { $model ->
 }
 wrong-items = Wrong items
 random-negatives = Drawn at random
-    .title = Random items that nobody checked; the model takes them as wrong
+    .title = Random items that nobody checked; the model uses them as wrong items
 negative-weight = Weight of a marked one
     .title = How many random items one item marked wrong counts for, in the comparison in full detail
 
@@ -369,6 +446,7 @@ part =
         [likely] Likely
         [borderline] Borderline
         [below] Just below
+        [right] Marked right
         [new] New
        *[gone] Gone
     }
@@ -378,6 +456,7 @@ part =
             [likely] { $count } likely
             [borderline] { $count } borderline
             [below] { $count } just below
+            [right] { $count } marked right
             [new] { $count } new
            *[gone] { $count } gone
         }
@@ -387,6 +466,7 @@ part =
             [likely] Each has a chance of 50% to 90% to be right.
             [borderline] Each has a chance of less than 50% to be right, or is now marked wrong.
             [below] These items almost match. Mark those that are right.
+            [right] You marked each of these right.
             [new] These items match now, but did not in the last round.
            *[gone] These items matched in the last round, but do not match now.
         }
@@ -409,6 +489,7 @@ missing =
     { $missing ->
         [0] { $found }, and hardly any are missing (at most { $high })
         [1] { $found }, and about 1 more is missing (at most { $high })
+        [few] { $found }, and between 0 and { $high } are missing
        *[other] { $found }, and about { $missing } more are missing (between { $low } and { $high })
     }
 share-found =
@@ -420,7 +501,7 @@ in-numbers = In numbers
     .filtered = { $intervals } of what the filter lets in.
     .whole = { $intervals } of the whole catalog.
     .meaning = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten.
-    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others: nothing is checked yet.
+    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others, because no items were checked yet.
 precision =
     { $middle ->
         [unknown] precision between { NUMBER($low, style: "percent") } and { NUMBER($high, style: "percent") }
@@ -463,6 +544,7 @@ export = Export
     .title = Save the matches (e)
 export-all = All matches
 export-part = The items of this tab
+export-some = For some of them only, such as those marked right, open their tab first.
 export-boxes = The trained model: boxes over the codes
 format =
     { $format ->
@@ -658,7 +740,7 @@ map-drawn = The map shows { $matches } of { $of } matches and { $below } of { $r
         [0] .
        *[other] , and { $rest } of { $others } others at random.
     }
-map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer hold the same items as lists.
+map-help = With the map in focus: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move it, <kbd>+</kbd> and <kbd>-</kbd> zoom, <kbd>0</kbd> shows all of it, <kbd>Enter</kbd> selects what is in view, <kbd>a</kbd> and <kbd>x</kbd> mark what is selected. The tabs of the answer show the same items as lists.
 map-listed =
     { $count ->
         [one] 1 item of the selection

@@ -26,9 +26,9 @@ def write_csv(table: ItemTable) -> Generator[bytes, None, int]:
     The text begins with a byte order mark, by which spreadsheets recognise UTF-8.
     """
     written = 0
-    yield codecs.BOM_UTF8 + _lines([table.columns])
+    yield codecs.BOM_UTF8 + csv_lines([map(safe_cell, table.columns)])
     for rows in table.parts():
-        yield _lines(row.values() for row in rows)
+        yield csv_lines(map(safe_cell, row.values()) for row in rows)
         written += len(rows)
     return written
 
@@ -60,17 +60,18 @@ def joined(parts: Iterable[list[Row]]) -> Generator[bytes, None, int]:
     return written
 
 
-def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows as lines of CSV, in UTF-8; see `safe_cell` for texts that are not the program's own."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([safe_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows(rows)
     return text.getvalue().encode("utf-8", "replace")
 
 
 def safe_cell(value: Any) -> Any:
     """Return a value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe.
 
-    A part of a text gets one, too, if it would begin a cell under another separator than the comma. Spreadsheets use
-    others in some countries, and then quotes do not keep the text in one cell.
+    A part of a text gets one, too, if it would begin a cell under another separator than the comma. In some countries
+    spreadsheets use another separator, and then quotes do not keep the text in one cell.
     """
     text = json.dumps(value) if isinstance(value, list | dict) else value
     return _FORMULA.sub(r"\1'", text) if isinstance(text, str) else text
