@@ -13,16 +13,18 @@ from benchmarks.fuzz.catalogs import heads
 from benchmarks.fuzz.containers import Colours, pictures
 from benchmarks.fuzz.world import make
 from gpubranches import Catalog, VocabularyEmbedder
+from gpubranches.catalog.manifest import read_manifest, write_manifest
 from gpubranches.catalog.pictures.image_files import picture_of
 from gpubranches.cli.train_head import _names
 from gpubranches.core.files import parse_json
 from gpubranches.encoders.heads import IdentityHead, load_head
 from gpubranches.engines.kdtree.build import build_index
 from gpubranches.engines.kdtree.files import KdIndex, problems
-from gpubranches.errors import CatalogFormatError, CatalogIndexError, UsageError
+from gpubranches.errors import CatalogFormatError, CatalogIndexError, ShardError, UsageError
 from gpubranches.ingestion import build_catalog, ingest
 from gpubranches.ingestion.inputs import is_catalog
 from gpubranches.research.quality.groups import read_groups
+from gpubranches.service.merging import merge
 from gpubranches.service.session_files import FORMAT, VERSION, unpack
 
 DEEP = "[" * 100_000
@@ -188,6 +190,18 @@ def write_table(path, table, ending=""):
         return
     with pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    "shard", ["1/2/3", "1", "", "a/b", "-1/2", "1/2\n", "9" * 400 + "/2", None, 3, [], {}, "0/0", "3/2"]
+)
+def test_a_manifest_that_says_anything_else_of_its_shard_is_refused(tmp_path, world, shard):
+    path = shutil.copytree(world.catalog, tmp_path / "part")
+    manifest = read_manifest(path)
+    manifest["source"]["made_with"]["shard"] = shard
+    write_manifest(path, manifest)
+    with pytest.raises((CatalogFormatError, ShardError)):
+        merge(tmp_path / "merged", [path, world.catalog])
 
 
 def test_an_index_whose_manifest_says_anything_else_is_refused(tmp_path, world):

@@ -64,26 +64,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         if not layer.is_loaded():
             sys.exit(layer.run_over(Path(name), ["-m", "benchmarks.crashes", *sys.argv[1:]]))
-        tally, broken, seconds = disturb(Path(name), options)
-    publish(report(tally, broken, seconds), options.out)
+        tally, broken, known, seconds = disturb(Path(name), options)
+    publish(report(tally, broken, known, seconds), options.out)
     sys.exit(bool(broken))
 
 
-def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], float]:
-    """Try the points; return counts of tried and held ones by scenario and kind, the broken ones, and the seconds."""
+def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str], int, float]:
+    """Try the points.
+
+    Return counts of tried and held ones by scenario and kind, the broken ones, how many there are, and the seconds.
+    """
     runner, began, rng = ScenarioRunner(folder), time.perf_counter(), np.random.default_rng(options.seed)
     scenarios = [each for each in SCENARIOS if options.scenario in each.name and _can_run(each)]
     if options.points:
         some = min(len(scenarios), max(1, options.points // _LEAST))
         scenarios = [scenarios[at] for at in sorted(rng.permutation(len(scenarios))[:some].tolist())]
     tally: Tally = {}
-    broken = []
+    broken, known = list[str](), 0
     for number, scenario in enumerate(scenarios):
         left_s = 60 * options.minutes - (time.perf_counter() - began)
         until = time.perf_counter() + left_s / (len(scenarios) - number) if options.minutes else math.inf
         run, found = Run(runner, scenario), tally.setdefault(scenario.name, Counter())
         points = [point for point in run.points() if options.kind in (None, point.what)]
         count = len(points)
+        known += count
         if options.points:
             count = options.points * (number + 1) // len(scenarios) - options.points * number // len(scenarios)
         if options.points or options.minutes:
@@ -100,7 +104,7 @@ def disturb(folder: Path, options: argparse.Namespace) -> tuple[Tally, list[str]
         tried = sum(found[kind] for kind in KINDS)
         said = f"{time.perf_counter() - began:.0f} s: {scenario.name}: {tried}"
         print(said, file=sys.stderr, flush=True)
-    return tally, broken, time.perf_counter() - began
+    return tally, broken, known, time.perf_counter() - began
 
 
 def _can_run(scenario: Command | Requests) -> bool:
@@ -111,13 +115,14 @@ def _can_run(scenario: Command | Requests) -> bool:
     return False
 
 
-def report(tally: Tally, broken: list[str], seconds: float) -> str:
-    """Return the results as Markdown."""
+def report(tally: Tally, broken: list[str], known: int, seconds: float) -> str:
+    """Return the results as Markdown. known: the number of points of the scenarios."""
     total = sum(tally.values(), Counter[str]())
     count = sum(total[kind] for kind in KINDS)
     introduction = (
-        f"{count:,} points, {count - len(broken):,} held, {len(broken):,} broken; {seconds / 60:.0f} minutes. Each "
-        "cell has the points that held and the points that were tried. `benchmarks/crashes/__main__.py` defines "
+        f"{count:,} of {known:,} points, {count - len(broken):,} held, {len(broken):,} broken; {seconds / 60:.0f} "
+        "minutes. Each cell has the points that held and the points that were tried. "
+        "`benchmarks/crashes/__main__.py` defines "
         '"held".'
     )
     rows = [_row(name, row) for name, row in {**tally, "all": total}.items()]

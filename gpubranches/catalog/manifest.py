@@ -186,7 +186,7 @@ _SOURCE: dict[str, Check] = {
     "inputs": lambda value: _is_list(value, lambda one: _has(one, _RECORD)),
     "moved": lambda value: _is_list(value, _is_move),
     "removed": lambda value: _is_list(value, lambda one: _is_list(one, _whole(0, _MOST_ID)) and len(one) == 2),
-    "made_with": lambda value: isinstance(value, dict),
+    "made_with": lambda value: isinstance(value, dict) and _text(r"\d{1,9}/\d{1,9}")(value.get("shard", "1/1")),
 }
 _MANIFEST: dict[str, Check] = {
     "generation": _whole(0, _MOST_ID),
