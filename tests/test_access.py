@@ -123,7 +123,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("token", ["short", "with a space in it, though long", "ünïcödé-that-is-long-enough", "x" * 19])
 def test_a_token_that_cannot_serve_is_refused(token):
-    with pytest.raises(UsageError, match="20 letters"):
+    with pytest.raises(UsageError, match="20 ASCII characters"):
         check_token(token, "token")
 
 
