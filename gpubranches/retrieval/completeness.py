@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves
+from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves, right_beyond
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.sampling import inclusion, systematic
 
@@ -104,6 +104,8 @@ class Completeness:
         if breadth is None and ranking.unlisted is not None:
             elsewhere = (1 + self._curves.missed) * self._right_unlisted(ranking.unlisted)
             self._curves = replace(self._curves, elsewhere=elsewhere)
+        if breadth is None or not breadth.answers:
+            self._curves = replace(self._curves, elsewhere=self._curves.elsewhere + self._right_beyond())
 
     def over(self, ranking: Ranking) -> Completeness:
         """Return the same estimates, with all audits, for a longer list by votes."""
@@ -127,6 +129,18 @@ class Completeness:
         chances = chances_by(self._curves.shapes, self._distances(each))
         expected: Floats = self._curves.ceilings * (chances @ (left * counts / len(votes)))
         return expected
+
+    def _right_beyond(self) -> Floats:
+        """Return how many items below the end of the list are right by each curve, (CURVES,)."""
+        unmarked = np.ones(len(self._ids), np.bool_)
+        unmarked[self._rows(_keys(self.marks))] = False
+        if not unmarked.any():
+            return np.zeros(CURVES)
+        last, listed = float(self._x[unmarked].max()), len(self._ids)
+        if self.ranking.unlisted is not None:
+            last = max(last, float(self._distances(self.ranking.unlisted).max()))
+            listed = max(listed, self.ranking.candidates)
+        return right_beyond(self._curves, last, listed, self.universe, self._seed)
 
     @cached_property
     def _x(self) -> Floats:
@@ -317,7 +331,7 @@ class Completeness:
         found = np.append(0.0, np.cumsum(chances_by(curve, np.sort(unmarked))[0])) + k
         sizes = np.arange(len(found)) + k
         needed = np.array([(found / (sizes + b * b * found[-1])).max() for b in (1.0, 4.0**lean)])
-        at_cut, above, below = curve[0]
+        at_cut, above, below, _ = curve[0]
         rest = at_cut - np.log(needed / (1 - needed))
         places = np.where(rest < 0, rest / above, rest / below)
         return float(places[1] - places[0]) * self._unit
@@ -329,8 +343,8 @@ class Completeness:
         items. A ceiling lowers all chances by the same factor and hardly moves a cut.
         """
         weights = self._weights(self.evidence(audited), audited)
-        slopes = np.exp(weights @ np.log(self._curves.shapes[:, 1:]))
-        return np.array([[weights @ self._curves.shapes[:, 0], *slopes]])
+        slopes = np.exp(weights @ np.log(self._curves.shapes[:, 1:3]))
+        return np.array([[weights @ self._curves.shapes[:, 0], *slopes, 1.0]])
 
     def _audited(self, marks: ItemLabels) -> NDArray[np.intp]:
         drawn = self.drawn.ids[among(self.drawn.ids, _keys(marks))]
