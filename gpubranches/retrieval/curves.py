@@ -33,8 +33,8 @@ _LOOK_ALIKES = 0.1
 _MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
 """Mean and standard deviation of the log odds that a right item is not ranked, or for a broad idea scores far too
 low."""
-_LEAST_TAIL = 1e-6
-"""The least power of a tail, in place of 0, of which the formula has no value."""
+_LEAST_TAIL = 1e-4
+"""The least power of a tail; with 0 the formula has no value."""
 _POWERS_BEYOND = (1.0, 2.0)
 """The range of powers of the rank by which the chance falls below the end of a list.
 
@@ -182,9 +182,9 @@ def chances_by(shapes: Floats, distances: Floats) -> Floats:
     (Box and Cox, An analysis of transformations, 1964): by the slope at distance 1, whatever t is. With t = 1 the curve
     is logistic, and near 0 the odds fall as a power of 1 + x.
     """
-    above, below = np.minimum(distances, 0), np.maximum(distances, 0)
     tails = np.maximum(shapes[:, 3:], _LEAST_TAIL)
-    falls = np.expm1(tails * np.log1p(below)) / np.expm1(tails * np.log(2))
-    odds = shapes[:, :1] - shapes[:, 1:2] * above - shapes[:, 2:3] * falls
+    slopes, below = shapes[:, 2:3] / (np.exp2(tails) - 1), distances > 0
+    odds = shapes[:, :1] - shapes[:, 1:2] * np.minimum(distances, 0)
+    odds[:, below] -= slopes * (np.exp(tails * np.log1p(distances[below])) - 1)
     chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
     return chances
