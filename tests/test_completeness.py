@@ -6,7 +6,7 @@ from rankings import RANKED, N, a_ranking
 
 from gpubranches.core.results import Ranking
 from gpubranches.retrieval.completeness import AUDITED, Completeness
-from gpubranches.retrieval.curves import Curves, chances_by, right_beyond
+from gpubranches.retrieval.curves import Curves, chances_by, informative, right_beyond
 from gpubranches.retrieval.sampling import inclusion, systematic
 from gpubranches.retrieval.voting import votes_for
 
@@ -222,3 +222,15 @@ def test_below_the_end_of_a_list_fewer_are_right_than_at_its_end(listed, more, a
     assert (expected[wider] == 0).all()
     assert (expected[~wider] >= at_end * listed * (1 - share) * (1 - 1e-9)).all()
     assert (expected[~wider] <= at_end * listed * -np.log(share) * (1 + 1e-9)).all()
+
+
+def test_marks_tell_most_where_curves_disagree():
+    """Two curves differ at one distance alone, and in the number they predict."""
+    shapes = np.array([[8.0, 1.0, 4.0, 1.0], [8.0, 1.0, 8.0, 1.0]])
+    curves = Curves(shapes, np.ones(2), np.zeros(2), np.zeros(2), np.zeros(2, np.bool_))
+    told = informative(curves, np.full(2, 0.5), [np.array([1.0, 3.0])], np.array([-9.0, 0.0, 1.5, 30.0]))
+    expected = chances_by(shapes, np.array([1.5]))[:, 0]
+    mean = expected.mean()
+    assert told.argmax() == 2
+    assert told[2] == pytest.approx((expected[0] - mean) ** 2 / (mean * (1 - mean)))
+    assert (informative(curves, np.full(2, 0.5), [np.ones(2)], np.array([1.5])) == 0).all()

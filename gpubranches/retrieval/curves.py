@@ -13,6 +13,7 @@ most of the right items are not ranked at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ _MISSED, _MISSED_BROADLY = (-5.3, 1.3), (-6.5, 1.2)
 low."""
 _LEAST_TAIL = 1e-4
 """The least power of a tail; with 0 the formula has no value."""
+_LEAST_VARIANCE = 1e-9
+"""The least variance by which a covariance is divided."""
 _POWERS_BEYOND = (1.0, 2.0)
 """The range of powers of the rank by which the chance falls below the end of a list.
 
@@ -172,6 +175,22 @@ def right_beyond(curves: Curves, distance: float, listed: int, universe: int, se
     last = curves.ceilings * chances_by(curves.shapes, np.array([distance]))[:, 0]
     expected: Floats = np.where(curves.wider, 0.0, last * listed * rest)
     return expected
+
+
+def informative(curves: Curves, weights: Floats, targets: Sequence[Floats], distances: Floats) -> Floats:
+    """Return how much the label of one item tells about some numbers, by its distance below the cut, (m,).
+
+    weights: (c,), of the curves, of sum 1; targets: the numbers by each curve, (c,) each. The result is the sum of the
+    squared correlations of the label with each of them.
+    """
+    each = curves.ceilings[:, None] * chances_by(curves.shapes, distances)
+    mean = weights @ each
+    told = np.zeros(len(distances))
+    for target in targets:
+        differences = target - weights @ target
+        variance = np.maximum(mean * (1 - mean), _LEAST_VARIANCE) * max(weights @ differences**2, _LEAST_VARIANCE)
+        told += ((weights * differences) @ each) ** 2 / variance
+    return told
 
 
 def chances_by(shapes: Floats, distances: Floats) -> Floats:
