@@ -197,12 +197,12 @@ def chances_by(shapes: Floats, distances: Floats) -> Floats:
     """Return the chances to be right by each curve without its ceiling, (c, m).
 
     shapes: (c, 4), the log odds at the cut, the slopes above and below it, and the power t of the tail; distances: (m,)
-    below the cut. At distance x below the cut the log odds have fallen by the slope times ((1 + x)^t - 1) / (2^t - 1)
-    (Box and Cox, An analysis of transformations, 1964): by the slope at distance 1, whatever t is. With t = 1 the curve
-    is logistic, and near 0 the odds fall as a power of 1 + x.
+    below the cut. At distance x below the cut the log odds have fallen by the slope times ((1 + x)^t - 1) / t (Box and
+    Cox, An analysis of transformations, 1964). So the slope is that at the cut. With t = 1 the curve is logistic, and
+    near 0 the odds fall as a power of 1 + x.
     """
     tails = np.maximum(shapes[:, 3:], _LEAST_TAIL)
-    slopes, below = shapes[:, 2:3] / (np.exp2(tails) - 1), distances > 0
+    slopes, below = shapes[:, 2:3] / tails, distances > 0
     odds = shapes[:, :1] - shapes[:, 1:2] * np.minimum(distances, 0)
     odds[:, below] -= slopes * (np.exp(tails * np.log1p(distances[below])) - 1)
     chances: Floats = 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
