@@ -33,7 +33,7 @@ STAGES = (
     "votes alone, audit of 20",
     "votes alone, audit of 40",
 )
-GOAL = 0.85
+GOAL = 0.88
 HEADER: tuple[str, ...] = ("estimate", "of", "which", "simulations", "held", "true above", "true below", "mean width")
 HEADER += ("error of middle", "")
 Tallies = dict[tuple[str, str, int, str], Tally]
@@ -95,7 +95,7 @@ def table(tallies: Tallies, positives: Sequence[int], sizes: Sequence[int]) -> s
                     np.concatenate([getattr(part, values) for part in parts]).mean() for values in ("widths", "errors")
                 )
                 shares = (f"{held.mean():.1%}", f"{above:.1%}", f"{abs(1 - held.mean() - above):.1%}")
-                verdict = ("pass" if held.mean() >= GOAL else "MISS") if name == "all" else ""
+                verdict = "pass" if held.mean() >= GOAL else "MISS"
                 rows.append((stage, measure, name, len(held), *shares, f"{width:.3f}", f"{error:.3f}", verdict))
     return markdown_table(HEADER, rows)
 
@@ -108,7 +108,7 @@ def main() -> None:
         tallies = run(labelled, concepts, options.positives, options.seeds)
     introduction = (
         f"{labelled.n:,} items, {len(concepts)} concepts, {options.seeds} seeds, {time.perf_counter() - began:.0f} s. "
-        f"A stated 90% is to hold in at least {GOAL:.0%} of all simulations."
+        f"A stated 90% is to hold in at least {GOAL:.0%} of the simulations, at every size and number of marks."
     )
     found = table(tallies, options.positives, [len(concept.items) for concept in concepts])
     publish(document("How often the 90% intervals hold", command_line("coverage"), introduction, found), options.out)

@@ -6,6 +6,7 @@ from rankings import RANKED, N, a_ranking
 
 from gpubranches.core.results import Ranking
 from gpubranches.retrieval.completeness import AUDITED, Completeness
+from gpubranches.retrieval.curves import Curves, chances_by, informative, right_beyond
 from gpubranches.retrieval.sampling import inclusion, systematic
 from gpubranches.retrieval.voting import votes_for
 
@@ -43,7 +44,17 @@ def test_nine_intervals_of_ten_hold_on_rankings_of_many_shapes():
         held.append([low - 1e-9 <= value <= high + 1e-9 for value, (low, _, high) in zip(true, intervals, strict=True)])
         widths.append([high - low for low, _, high in intervals])
     assert (np.mean(held, axis=0) >= 0.87).all()
-    assert (np.mean(widths, axis=0) < 0.5).all()
+    assert (np.mean(widths, axis=0) < 0.6).all()
+
+
+@pytest.mark.parametrize("long_tail", [False, True])
+def test_recall_holds_where_an_audit_sees_little_of_the_tail(long_tail):
+    """The scores of right and wrong items overlap, so right items are at all depths of the list, and below its end."""
+    held = []
+    for seed in range(30):
+        (_, true), (_, (low, _, high)) = estimates(seed, 1, gap=1.5, long_tail=long_tail)
+        held.append(low - 1e-9 <= true <= high + 1e-9)
+    assert np.mean(held) >= 0.87
 
 
 def test_an_audit_narrows_the_intervals():
@@ -69,7 +80,7 @@ def test_a_right_item_outside_lowers_recall_and_not_precision():
     before = completeness.estimate(ranking.matched, marks, {})
     after = completeness.estimate(ranking.matched, {**marks, **dict.fromkeys(outside.tolist(), 1)}, {})
     assert after[0] == before[0]
-    assert after[1][2] < before[1][0]
+    assert after[1][2] < before[1][1]
 
 
 def test_an_audited_right_item_outside_weighs_more_than_its_own():
@@ -185,3 +196,41 @@ def test_leaning_all_the_way_changes_what_matches():
 def test_votes_needed_go_from_all_to_one():
     assert [votes_for(lean, 25) for lean in (-1, -0.5, 0, 0.5, 1)] == [25, 19, 13, 7, 1]
     assert [votes_for(lean, 1) for lean in (-1, 0, 1)] == [1, 1, 1]
+
+
+@given(st.floats(-3, 3), st.floats(0.01, 20), st.floats(0, 1), st.floats(0, 1))
+def test_a_longer_tail_differs_below_the_cut_alone(at_cut, slope, one, other):
+    distances = np.concatenate([np.linspace(-5, 0, 6), [1e-3], np.linspace(1, 30, 30)])
+    shapes = np.array([[at_cut, 1.0, slope, tail] for tail in (max(one, other), min(one, other), 1.0)])
+    short, long, logistic = chances_by(shapes, distances)
+    assert short[:7] == pytest.approx(long[:7], rel=1e-4)
+    assert (short[6:] <= long[6:] * (1 + 1e-5)).all()
+    assert logistic[6:] == pytest.approx(1 / (1 + np.exp(slope * distances[6:] - at_cut)), rel=1e-6, abs=1e-300)
+    for chances in (short, long):
+        assert (np.diff(chances) <= 0).all()
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**8), st.floats(-5, 5), st.integers(0, 99))
+@settings(deadline=None)
+def test_below_the_end_of_a_list_fewer_are_right_than_at_its_end(listed, more, at_cut, seed):
+    shapes = np.tile([at_cut, 1.0, 1.0, 1.0], (200, 1))
+    wider = np.arange(200) < 20
+    curves = Curves(shapes, np.full(200, 0.5), np.zeros(200), np.zeros(200), wider)
+    expected = right_beyond(curves, 2.0, listed, listed + more, seed)
+    at_end = 0.5 * chances_by(shapes, np.array([2.0]))[0, 0]
+    share = listed / (listed + more)
+    assert (expected[wider] == 0).all()
+    assert (expected[~wider] >= at_end * listed * (1 - share) * (1 - 1e-9)).all()
+    assert (expected[~wider] <= at_end * listed * -np.log(share) * (1 + 1e-9)).all()
+
+
+def test_marks_tell_most_where_curves_disagree():
+    """Two curves differ at one distance alone, and in the number they predict."""
+    shapes = np.array([[8.0, 1.0, 4.0, 1.0], [8.0, 1.0, 8.0, 1.0]])
+    curves = Curves(shapes, np.ones(2), np.zeros(2), np.zeros(2), np.zeros(2, np.bool_))
+    told = informative(curves, np.full(2, 0.5), [np.array([1.0, 3.0])], np.array([-9.0, 0.0, 1.5, 30.0]))
+    expected = chances_by(shapes, np.array([1.5]))[:, 0]
+    mean = expected.mean()
+    assert told.argmax() == 2
+    assert told[2] == pytest.approx((expected[0] - mean) ** 2 / (mean * (1 - mean)))
+    assert (informative(curves, np.full(2, 0.5), [np.ones(2)], np.array([1.5])) == 0).all()

@@ -227,7 +227,7 @@ def _by_round(title: str, played: Play) -> Section:
 
 
 def _unranked(plays: Plays) -> Section:
-    """Return the share of right items that answers do not rank; `refine.completeness` assumes a value for it."""
+    """Return the share of right items that answers do not rank; `retrieval.curves` estimates it."""
     rows = []
     for kind, played in plays.played.items():
         shares = np.array(played.unranked)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves
+from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves, informative, right_beyond
 from gpubranches.retrieval.random_checks import RandomChecks
 from gpubranches.retrieval.sampling import inclusion, systematic
 
@@ -103,6 +103,8 @@ class Completeness:
         if breadth is None and ranking.unlisted is not None:
             elsewhere = (1 + self._curves.missed) * self._right_unlisted(ranking.unlisted)
             self._curves = replace(self._curves, elsewhere=elsewhere)
+        if breadth is None or not breadth.answers:
+            self._curves = replace(self._curves, elsewhere=self._curves.elsewhere + self._right_beyond())
 
     def over(self, ranking: Ranking) -> Completeness:
         """Return the same estimates, with all audits, for a longer list by votes."""
@@ -127,6 +129,18 @@ class Completeness:
         expected: Floats = self._curves.ceilings * (chances @ (left * counts / len(votes)))
         return expected
 
+    def _right_beyond(self) -> Floats:
+        """Return how many items below the end of the list are right by each curve, (CURVES,)."""
+        unmarked = np.ones(len(self._ids), np.bool_)
+        unmarked[self._rows(_keys(self.marks))] = False
+        if not unmarked.any():
+            return np.zeros(CURVES)
+        last, listed = float(self._x[unmarked].max()), len(self._ids)
+        if self.ranking.unlisted is not None:
+            last = max(last, float(self._distances(self.ranking.unlisted).max()))
+            listed = max(listed, self.ranking.candidates)
+        return right_beyond(self._curves, last, listed, self.universe, self._seed)
+
     @cached_property
     def _x(self) -> Floats:
         return self._distances(self.ranking.scores)
@@ -150,22 +164,25 @@ class Completeness:
 
         marks: all present marks; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for
         every 20 items. Ranked items are drawn by systematic sampling in the order of the ranking (Madow, On the theory
-        of systematic sampling II, 1949). Their chances are proportional to sqrt(p (1 - p)), the standard deviation of
-        being right, by the present curves. So most are drawn where mistakes are likely, evenly over the scores.
+        of systematic sampling II, 1949). Their chances are proportional to what their marks tell about precision and
+        recall by the present curves, see `informative`. matched: (m,) bool, which items match, by default by the
+        model's own cut.
 
-        With matched, (m,) bool, and recall, the sample is for the recall of these matches, expected to be near
-        `recall`. Half of it are the best items that do not match, with certainty. For the others the standard deviation
-        is multiplied by how far one right item moves the recall: by `recall` if it does not match, else by 1 - recall
-        (Neyman, On the two different aspects of the representative method, 1934).
+        With recall, the sample is for the recall of the matches, expected to be near `recall`. Half of it are the best
+        items that do not match, with certainty. For the others the chances are proportional to sqrt(p (1 - p)), the
+        standard deviation of being right, times how far one right item moves the recall: `recall` if it does not match,
+        else 1 - recall (Neyman, On the two different aspects of the representative method, 1934).
         """
         rng = np.random.default_rng([self._seed, 1, len(self.drawn.ids)])
         excluded = np.concatenate([_keys(marks), self.drawn.ids])
         unranked = outside[~among(outside, excluded) & ~among(outside, self._ids)][: count // OUTSIDE_EVERY]
         rows = np.delete(np.arange(len(self._ids)), self._rows(excluded))
-        chances = self._chances_near_cut(self._x[rows], marks)
-        sizes = np.sqrt(chances * (1 - chances))
-        if matched is not None and recall is not None:
-            sizes *= np.where(matched[rows], 1 - recall, recall)
+        matched = self.ranking.matched if matched is None else matched
+        if recall is None:
+            sizes = self._informative(self._x[rows], matched, marks)
+        else:
+            chances = self._chances_near_cut(self._x[rows], marks)
+            sizes = np.sqrt(chances * (1 - chances)) * np.where(matched[rows], 1 - recall, recall)
             sizes[np.flatnonzero(~matched[rows])[: count // 2]] = count * (sizes.sum() + 1)
         inclusions = inclusion(sizes, count - len(unranked))
         picked = systematic(inclusions, rng)
@@ -266,12 +283,26 @@ class Completeness:
 
     def _chances_near_cut(self, distances: Floats, audited: ItemLabels) -> Floats:
         """Return `chances` without the curves of a wider idea, so that an audit looks near the cut first."""
-        weights = np.where(self._curves.wider, 0.0, self._weights(self.evidence(audited), audited))
-        mean = (weights / max(float(weights.sum()), 1e-300) * self._curves.ceilings) @ chances_by(
-            self._curves.shapes, _GRID
-        )
+        mean = (self._weights_near_cut(audited) * self._curves.ceilings) @ chances_by(self._curves.shapes, _GRID)
         chances: Floats = np.interp(distances, _GRID, mean)
         return chances
+
+    def _informative(self, distances: Floats, matched: NDArray[np.bool_], marks: ItemLabels) -> Floats:
+        """Return how much the marks of items tell about precision and recall of the matches, (m,)."""
+        unmarked = np.ones(len(self._ids), np.bool_)
+        unmarked[self._rows(_keys(marks))] = False
+        rows = self._rows(_labelled(marks, +1))
+        hits = self._expected(matched & unmarked) + np.count_nonzero(matched[rows])
+        below = self._expected(~matched & unmarked) + np.count_nonzero(~matched[rows])
+        recall = hits / np.maximum(hits + below + self._curves.elsewhere, 1)
+        told = informative(self._curves, self._weights_near_cut(marks), (hits, recall), _GRID)
+        by_distance: Floats = np.interp(distances, _GRID, told)
+        return by_distance
+
+    def _weights_near_cut(self, audited: ItemLabels) -> Floats:
+        weights = np.where(self._curves.wider, 0.0, self._weights(self.evidence(audited), audited))
+        near: Floats = weights / max(float(weights.sum()), 1e-300)
+        return near
 
     def tiers(self, marks: ItemLabels, audited: ItemLabels) -> NDArray[np.uint8] | None:
         """Return the index in TIERS of each ranked item, (m,) uint8; None if the ranking has no score_std.
@@ -316,7 +347,7 @@ class Completeness:
         found = np.append(0.0, np.cumsum(chances_by(curve, np.sort(unmarked))[0])) + k
         sizes = np.arange(len(found)) + k
         needed = np.array([(found / (sizes + b * b * found[-1])).max() for b in (1.0, 4.0**lean)])
-        at_cut, above, below = curve[0]
+        at_cut, above, below, _ = curve[0]
         rest = at_cut - np.log(needed / (1 - needed))
         places = np.where(rest < 0, rest / above, rest / below)
         return float(places[1] - places[0]) * self._unit
@@ -328,8 +359,8 @@ class Completeness:
         items. A ceiling lowers all chances by the same factor and hardly moves a cut.
         """
         weights = self._weights(self.evidence(audited), audited)
-        slopes = np.exp(weights @ np.log(self._curves.shapes[:, 1:]))
-        return np.array([[weights @ self._curves.shapes[:, 0], *slopes]])
+        slopes = np.exp(weights @ np.log(self._curves.shapes[:, 1:3]))
+        return np.array([[weights @ self._curves.shapes[:, 0], *slopes, 1.0]])
 
     def _audited(self, marks: ItemLabels) -> NDArray[np.intp]:
         drawn = self.drawn.ids[among(self.drawn.ids, _keys(marks))]

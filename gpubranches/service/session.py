@@ -307,8 +307,8 @@ class Session(OldNames):
     def audit(self, count: int = AUDITED, *, anywhere: bool = False, recall: float | None = None) -> NDArray[np.int64]:
         """Return ids of unmarked items whose marks show how complete the last answer is, (at most count,) int64.
 
-        They are drawn at random with known chances, most of them near the cut, some far below it; with `anywhere` all
-        with the same chance, from all that does not match. recall: the recall that the marks are to confirm; then half
+        They are drawn at random with known chances, by how much they tell about precision and recall; with `anywhere`
+        all have the same chance, and none matches. recall: the recall that the marks are to confirm; then half
         of the items are the best that do not match, and most of the others do not match either. Mark any number of
         them, in any order, with origin "audit", then call `estimate`. Items that were drawn before and are not marked
         yet come first. The draw depends on the seed, the ranking and the marks. Raises UsageError before a find all.
