@@ -436,7 +436,7 @@ def test_an_audit_tells_how_complete_the_answer_is(client, labels):
     )
     spread = r"(\d+% \(\d+% to \d+%\)|between \d+% and \d+%)"
     numbers = f"Precision {spread}, recall {spread} of the whole catalog\\. .*"
-    assert re.fullmatch(f"{numbers}nothing is checked yet\\.", before[1])
+    assert re.fullmatch(f"{numbers}only if your search is like others\\.", before[1])
     page = client.get("/audit", headers=HX)
     ids = shown(page)
     assert len(set(ids)) == 20

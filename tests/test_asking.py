@@ -201,7 +201,7 @@ def test_without_a_model_for_pictures_there_is_no_button_and_none_is_taken(make,
     assert 'id="by-picture"' in client.get("/").text
     monkeypatch.setattr(type(embedder), "reads_images", False)
     assert 'id="by-picture"' not in client.get("/").text
-    assert "reads no pictures" in send(client, picture("red")).json["error"]
+    assert "does not read pictures" in send(client, picture("red")).json["error"]
 
 
 def test_a_session_keeps_its_last_pictures(tmp_path, monkeypatch):

@@ -501,7 +501,7 @@ in-numbers = In numbers
     .filtered = { $intervals } of what the filter lets in.
     .whole = { $intervals } of the whole catalog.
     .meaning = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten.
-    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. The ranges hold nine times in ten if your search is like others, because no items were checked yet.
+    .unchecked = Precision is the share of the matches that are right. Recall is the share of the right items that match. No items are checked yet, so the ranges hold nine times in ten only if your search is like others.
 precision =
     { $middle ->
         [unknown] precision between { NUMBER($low, style: "percent") } and { NUMBER($high, style: "percent") }
