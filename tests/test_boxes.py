@@ -154,7 +154,7 @@ def test_low_above_high_and_other_nonsense_is_refused():
     for wrong, count in (([2], 1), ([-1], None), ([0], MAX_ESTIMATORS + 1)):
         with pytest.raises(UsageError, match="n_estimators"):
             Boxes([box([0], [0], [1])], wrong, count)
-    with pytest.raises(ArrayError, match="estimator: expected one number a box, 1, got 2"):
+    with pytest.raises(ArrayError, match="estimator: expected one number per box, 1, got 2"):
         Boxes([box([0], [0], [1])], [0, 0])
     with pytest.raises(UsageError, match="expected"):
         Boxes.from_json({"boxes": [{"features": [0]}], "n_estimators": 1})

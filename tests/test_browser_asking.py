@@ -203,7 +203,7 @@ def test_where_the_model_reads_no_pictures_a_paste_says_so(chromium, folder):
         page.goto("/")
         assert page.locator("#by-picture").count() == 0
         paste(page, picture("red"))
-        page.wait_for_selector("#alert .alert:has-text('reads no pictures')")
+        page.wait_for_selector("#alert .alert:has-text('does not read pictures')")
         page.close()
     finally:
         running.kill()

@@ -46,7 +46,7 @@ def test_ingest_and_append_say_what_they_took_and_left(run, tmp_path):
     assert "2 items" in out
     assert "nothing was new" in out
     draw(folder / "2.png", 9)
-    refused(run("append", tmp_path / "c", folder), 2, "2 of 3 pictures are in", "(2.png)", "--new")
+    refused(run("append", tmp_path / "c", folder), 2, "2 of 3 pictures are already in", "(2.png)", "--new")
     code, out, err = run("append", tmp_path / "c", folder, "--new", "--json")
     assert json.loads(out) | {"seconds": 0} == {
         "catalog": str(tmp_path / "c"),
@@ -73,7 +73,7 @@ def test_a_command_that_ended_in_strict_is_refused_the_second_time(run, tmp_path
     rows[5] = 0
     np.save(tmp_path / "y.npy", rows)
     refused(run("append", catalog, tmp_path / "y.npy", "--strict"), 3, "1 inputs could not be read")
-    refused(run("append", catalog, tmp_path / "y.npy", "--strict"), 2, "in the catalog already")
+    refused(run("append", catalog, tmp_path / "y.npy", "--strict"), 2, "already in the catalog")
     assert Catalog.open(catalog).n == 79
 
 

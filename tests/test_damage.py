@@ -334,7 +334,7 @@ def test_a_listing_that_was_lost_leaves_the_others_and_appends_what_it_named_whe
     catalog = Catalog.open(damaged)
     assert catalog.source["inputs"][0]["listing"] == ""
     assert len(catalog.errors()) == catalog.n_errors == 2
-    with pytest.raises(UsageError, match="in the catalog already"):
+    with pytest.raises(UsageError, match="already in the catalog"):
         append(damaged, [made / "more"])
     with pytest.raises(UsageError, match="other input"):
         ingest([made / "in"], damaged, d=8)

@@ -10,11 +10,12 @@ from serving import *  # noqa: F403
 from test_texts import WORD, english_in
 from werkzeug.exceptions import default_exceptions
 
-from gpubranches.app import picture_routes, request_checks
+from gpubranches.app import request_checks
 from gpubranches.app.app_context import context_of
 from gpubranches.app.limits import DownloadSlots, TokenBuckets, TrainingSlots
 from gpubranches.errors import GpuBranchesError, TooManyError, UnknownNameError
 from gpubranches.service.export import zip_file
+from gpubranches.service.uploads import MOST_BYTES
 
 GERMAN = {"Accept-Language": "de", "HX-Request": "true"}
 MARKED = re.compile(r'<span lang="en">.*?</span>', re.DOTALL)
@@ -96,7 +97,7 @@ def requests_of_users(client):
     yield "no picture", post("/pictures", data=b"no picture", content_type="image/png")
     yield "nothing sent", post("/pictures", data=b"", content_type="image/png")
     yield "a film", post("/pictures", data=b"film", content_type="video/mp4")
-    yield "a large picture", post("/pictures", data=bytes(picture_routes.UPLOAD_BYTES + 1), content_type="image/png")
+    yield "a large picture", post("/pictures", data=bytes(MOST_BYTES + 1), content_type="image/png")
     yield "an unknown session", post(f"/sessions/{'x' * 21}/open")
     yield "a session that is gone for good", post(f"/sessions/{'x' * 22}/undelete")
     yield "no such page", get("/nowhere")

@@ -216,7 +216,7 @@ def test_the_programs_own_links_are_shown(tmp_path):
     assert shown(Catalog.open(tmp_path / "again")) == sorted(
         str(path.readlink()) for path in (tmp_path / "hits").iterdir()
     )
-    with pytest.raises(UsageError, match=f"{written} of {written} pictures are in the catalog already"):
+    with pytest.raises(UsageError, match=f"{written} of {written} pictures are already in the catalog"):
         append(tmp_path / "c", [tmp_path / "hits"], embedder=Pixels())
 
 

@@ -266,7 +266,7 @@ def test_a_damaged_position_is_refused_and_verify_names_the_file(tmp_path):
     content[4 * LEAF + 3 : 8 * LEAF : 4] = 255
     content.tofile(tree)
     box = Box(np.arange(4, dtype=np.int16), np.zeros(4, np.uint8), np.full(4, 254, np.uint8))
-    with KdtreeBackend(catalog, index_only=True) as backend, pytest.raises(CatalogIndexError, match="not there"):
+    with KdtreeBackend(catalog, index_only=True) as backend, pytest.raises(CatalogIndexError, match="does not exist"):
         backend.apply(Boxes([box]))
     assert "tree-000.u8" in problems(catalog.path / FOLDER)[0]
 

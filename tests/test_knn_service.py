@@ -96,7 +96,7 @@ def test_names_and_columns(client, catalog):
         ({"text": "teapot", "use_mclip": True}, "use_mclip"),
         ({"text": "teapot", "num_images": 10**9}, "num_images"),
         ({"text": "teapot", "num_images": "many"}, "num_images"),
-        ({"image_url": "http://169.254.169.254/"}, "fetches nothing"),
+        ({"image_url": "http://169.254.169.254/"}, "does not fetch URLs"),
         ({"image": "no base64!"}, "base64"),
         ({"image": base64.b64encode(b"nothing").decode()}, "not a picture"),
         ({"embedding_input": [1, 2, 3]}, "vector"),

@@ -75,7 +75,7 @@ def test_wrong_marks_are_refused(learner):
         learner().fit(codes, np.zeros(8, bool))
     with pytest.raises(LabelError, match="at least one positive"):
         learner().fit(codes[:0], y[:0])
-    with pytest.raises(ArrayError, match="one mark a row"):
+    with pytest.raises(ArrayError, match="one mark per row"):
         learner().fit(codes, y[:5])
     with pytest.raises(ArrayError, match=r"\+1 and -1"):
         learner().fit(codes, np.arange(8))

@@ -102,7 +102,7 @@ def test_wrong_input_is_refused():
     x, y = marks()
     with pytest.raises(ArrayError, match="float32 or float64"):
         LogisticRegression().fit(x.astype(np.int64), y)
-    with pytest.raises(ArrayError, match="one label a row"):
+    with pytest.raises(ArrayError, match="one label per row"):
         LogisticRegression().fit(x, y[:-1])
     with pytest.raises(ArrayError, match="finite"):
         LogisticRegression().fit(np.full_like(x, np.nan), y)

@@ -121,7 +121,7 @@ def test_a_pipe_or_folder_is_no_picture_and_nothing_hangs(tmp_path):
 
 def test_a_side_and_the_pixels_are_limited(tmp_path):
     Image.new("1", (MAX_SIDE + 1, 1)).save(tmp_path / "long.png")
-    with pytest.raises(DataError, match=r"65536 x 1 has a side over 65,535 pixels"):
+    with pytest.raises(DataError, match=r"65536 x 1 has a side of more than 65,535 pixels"):
         open_image(tmp_path / "long.png")
     Image.new("1", (MAX_SIDE, 1)).save(tmp_path / "just.png")
     assert open_image(tmp_path / "just.png").size == (MAX_SIDE, 1)

@@ -134,4 +134,4 @@ def test_a_mark_on_an_item_that_never_was_is_refused(serve, folder):
     sent = {"file": (BytesIO(json.dumps(file).encode()), "session.json")}
     answer = client.post("/sessions/import", data=sent, headers=HX, content_type="multipart/form-data")
     assert answer.status_code == 422
-    assert "600" in answer.text
+    assert "another catalog" in answer.text

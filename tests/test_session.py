@@ -405,7 +405,7 @@ def test_a_catalog_of_codes_alone_is_searched_and_refined(session, tmp_path, lab
         assert ranking.total > 10
         with pytest.raises(UsageError, match="no embeddings"):
             bare.refine(second_stage=True)
-        with pytest.raises(UsageError, match="codes only"):
+        with pytest.raises(UsageError, match="only codes"):
             Session(catalog, backend, embedder=session.embedder)
 
 

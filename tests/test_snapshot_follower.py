@@ -176,7 +176,7 @@ def test_a_generation_that_cannot_be_opened_is_not_served(app, folder, monkeypat
     for _ in range(2):
         assert shown(client.get("/like?id=17"))[0] == 17
         assert client.get("/healthz").json["generation"] == generation
-    assert caplog.text.count(f"generation {generation} is served on") == 1
+    assert caplog.text.count(f"generation {generation} is still served") == 1
     (folder / "manifest.json").write_bytes(whole)
     encode(folder, head="pca", d=8)
     monkeypatch.setattr(module, "_RETRY_S", 0)

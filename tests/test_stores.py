@@ -542,7 +542,7 @@ def test_a_server_reads_a_store_only_if_it_is_named(stored, client, monkeypatch)
     monkeypatch.setattr(type(stored), "source", property(lambda self: manifest["source"]))
     page = client(stored)
     text = page.get("/").get_data(as_text=True)
-    told = "The pictures in memory://bucket/in are not read"
+    told = "The pictures in memory://bucket/in are only read if"
     assert told in text
     assert page.get("/thumbnails/small/2.jpg").status_code == 404
     assert page.get("/originals/2").status_code == 404

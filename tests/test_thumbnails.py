@@ -66,9 +66,9 @@ def test_a_folder_that_cannot_be_written_is_done_without(picture, tmp_path, capl
     (tmp_path / "file").write_text("")
     held = Thumbnails(tmp_path / "file")
     assert held.get("key", picture, 100)
-    assert "memory alone" in caplog.text
+    assert "memory only" in caplog.text
     assert held.get("other", picture, 100)
-    assert caplog.text.count("memory alone") == 1
+    assert caplog.text.count("memory only") == 1
 
 
 def test_the_version_changes_with_the_file(picture):

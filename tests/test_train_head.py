@@ -383,7 +383,7 @@ def spoiled(images, what):
         ("nan", SMALL, DataError, r"finite.*\[7\]"),
         ("zero", SMALL, DataError, r"not zero.*\[9\]"),
         ("constant", SMALL, DataError, r"1 of 64 are the same in all rows, such as \[5\]"),
-        ("", HeadSettings(batch=5000), UsageError, "at most the 1,350 rows"),
+        ("", HeadSettings(batch=5000), UsageError, "at most the 1,350 training rows"),
         ("", HeadSettings(d=128, batch=64), UsageError, "at most 64 for 64 dims"),
     ],
 )
@@ -397,7 +397,7 @@ def test_what_cannot_be_trained_on_is_refused_first(tmp_path, what, settings, er
 def test_pairs_of_another_length_or_width_are_refused(folder, tmp_path):
     np.save(tmp_path / "short.npy", world(1400)[0])
     np.save(tmp_path / "narrow.npy", world()[0][:, :32])
-    for name, message in (("short", "1,500 rows and more, got 1,400"), ("narrow", "a text of every image")):
+    for name, message in (("short", "1,500 rows and more, got 1,400"), ("narrow", "a text for every image")):
         with pytest.raises(UsageError, match=message):
             train_head(folder / "emb.npy", tmp_path / "h.safetensors", settings=SMALL, pairs=tmp_path / f"{name}.npy")
 

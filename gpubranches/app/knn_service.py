@@ -116,7 +116,7 @@ def _nearest(asked: dict[str, Any], count: int) -> Hits:
     if "embedding_input" in asked:
         return service().nearest(SearchRequest(np.array(asked["embedding_input"], np.float32), count)).hits
     if "image_url" in asked:
-        raise UsageError("image_url: this server loads no addresses; send the picture itself as image")
+        raise UsageError("image_url: this server does not fetch URLs; send the picture itself as image")
     raise UsageError("expected one of text, image and embedding_input, got none")
 
 
