@@ -79,7 +79,7 @@ def test_items_are_added_to_the_search_and_subtracted_by_keys(page, labels):
     page.reload()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("l")
-    page.wait_for_selector("#search-told .alert:has-text('added')")
+    page.wait_for_selector("#search-told .alert:has-text('subtracted')")
     assert [text for text in page.complaints if "404" not in text and "422" not in text] == []
 
 
