@@ -308,7 +308,9 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful) $("#alert").replaceChildren(), $("#search-told").replaceChildren();
+  if (!event.detail.successful || event.detail.target.id === "where-told") return; // counts answer no search
+  $("#alert").replaceChildren();
+  $("#search-told").replaceChildren();
 });
 
 document.addEventListener("htmx:sendError", () => {
