@@ -77,7 +77,7 @@ def test_no_english_is_left_on_the_page_in_german(german, labels):
     assert english(page) == []
     page.keyboard.press("b")
     page.wait_for_url("**/matches?*")
-    assert "Geprüft" in page.inner_text("#completeness")
+    page.wait_for_selector("#completeness:has-text('Geprüft')")
     assert english(page) == []
     page.keyboard.press("s")
     page.wait_for_selector("#progress")
