@@ -72,7 +72,7 @@ def test_an_address_of_a_picture_is_not_fetched(client, monkeypatch):
     monkeypatch.setattr("socket.create_connection", None)
     told = client.post("/knn-service", json={"image_url": "http://127.0.0.1:9/secret.jpg"})
     assert told.status_code == 422
-    assert "loads no addresses" in told.get_data(as_text=True)
+    assert "does not fetch URLs" in told.get_data(as_text=True)
 
 
 AUDITED = [{"name": "torch", "version": "2", "vulns": []}, {"name": "flask", "version": "3", "vulns": []}]
