@@ -1,5 +1,6 @@
 """A server process, a Chromium, and what the tests of the page do in it over and over."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -130,6 +131,16 @@ def stored(page):
 def marks_of(page, items):
     """Return +1, -1 or 0 as shown on each item's tile."""
     return [int(page.get_attribute(f"#tile-{item}", "data-mark")) for item in items]
+
+
+def exported(page, folder, name):
+    """Return the rows of the list that is shown, exported as CSV by keys; name: expected of the file."""
+    page.keyboard.press("e")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == name
+    download.value.save_as(folder / name)
+    return list(csv.DictReader((folder / name).read_text(encoding="utf-8-sig").splitlines()))
 
 
 def watched(context):

@@ -1,6 +1,5 @@
 """The page in a real Chromium, against a real server process."""
 
-import csv
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import pytest
 from browsing import (
     Server,
     back,
+    exported,
     find_teapots,
     focused,
     marks_of,
@@ -735,12 +735,7 @@ def test_marks_made_after_find_all_are_honoured_at_once(page, labels, tmp_path):
     page.wait_for_selector("#since:has-text('+1 -3 since Find all')")
     page.click("#tab-all")
     page.wait_for_selector(f"#heading:has-text('{total - 2} match')")
-    page.keyboard.press("e")
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")
-    assert download.value.suggested_filename == f"teapot-{total - 2}.csv"
-    download.value.save_as(tmp_path / "matches.csv")
-    rows = list(csv.DictReader((tmp_path / "matches.csv").read_text(encoding="utf-8-sig").splitlines()))
+    rows = exported(page, tmp_path, f"teapot-{total - 2}.csv")
     ids = {int(row["id"]) for row in rows}
     assert right in ids
     assert not ids & set(wrong)

@@ -1,10 +1,9 @@
 """What the page says and does that makes people trust or distrust it, in a real Chromium."""
 
-import csv
 import re
 
 import pytest
-from browsing import find_teapots, needs_chromium, shown, stored, wait_for_counts
+from browsing import exported, find_teapots, needs_chromium, shown, stored, wait_for_counts
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 
@@ -66,12 +65,7 @@ def test_only_what_was_marked_right_is_listed_and_exported(page, labels, tmp_pat
     page.keyboard.press("ArrowDown")
     page.keyboard.press("x")
     page.wait_for_function(f"() => document.querySelector('#tab-right b').textContent === '{right - 1}'")
-    page.keyboard.press("e")
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")
-    assert download.value.suggested_filename == f"teapot-right-{right - 1}.csv"
-    download.value.save_as(tmp_path / "right.csv")
-    rows = list(csv.DictReader((tmp_path / "right.csv").read_text("utf-8-sig").splitlines()))
+    rows = exported(page, tmp_path, f"teapot-right-{right - 1}.csv")
     assert [row["mark"] for row in rows] == ["1"] * (right - 1)
 
 

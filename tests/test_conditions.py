@@ -21,6 +21,7 @@ from gpubranches import Catalog
 from gpubranches.catalog import reader
 from gpubranches.catalog.items import read_table, unified_schema
 from gpubranches.catalog.metadata.choices import selected_values, toggle_value
+from gpubranches.catalog.metadata.condition_sql import to_sql
 from gpubranches.catalog.metadata.conditions import (
     MAX_DEPTH,
     MAX_LENGTH,
@@ -31,7 +32,6 @@ from gpubranches.catalog.metadata.conditions import (
     column_text,
     columns_of,
     parse,
-    to_sql,
     to_text,
     value_condition,
 )

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gpubranches.catalog.items import Source, opened, unified_schema
+from gpubranches.catalog.metadata.condition_sql import to_sql
 from gpubranches.catalog.metadata.conditions import (
     MAX_LENGTH,
     ColumnName,
@@ -26,7 +27,6 @@ from gpubranches.catalog.metadata.conditions import (
     column_text,
     columns_of,
     parse,
-    to_sql,
     value_condition,
 )
 from gpubranches.catalog.metadata.tables import cast, valid_utf8

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from gpubranches.core.arrays import among
 from gpubranches.core.results import Interval, Ranking
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves, informative, right_beyond
+from gpubranches.retrieval.curves import CURVES, chances_by, draw_curves, expected_right, informative, right_beyond
 from gpubranches.retrieval.random_checks import RandomChecks
-from gpubranches.retrieval.sampling import inclusion, systematic
+from gpubranches.retrieval.sampling import Sample, inclusion, systematic
 
 AUDITED = 20
 """The default number of items of an audit."""
@@ -33,7 +33,6 @@ SURE, LIKELY = 0.9, 0.5
 """The least chances to be right for the first two of TIERS."""
 OUTSIDE_EVERY = 20
 """One audited item in this many is drawn from the items without a rank."""
-_BINS = 48
 _LEVELS = (0.05, 0.5, 0.95)
 _FARTHEST = 30.0
 _GRID = np.concatenate([np.linspace(-_FARTHEST, -8, 12), np.linspace(-7.75, 7.75, 63), np.linspace(8, _FARTHEST, 12)])
@@ -50,19 +49,6 @@ class Evidence:
     distances: Floats = field(default_factory=lambda: np.zeros(0))
     right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     weights: Floats = field(default_factory=lambda: np.zeros(0))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Items drawn for an audit.
-
-    ids: (m,) int64, in the order to show; chances: (m,), the probability of drawing each; anywhere: (m,) bool, which
-    were drawn uniformly from all that does not match.
-    """
-
-    ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    chances: Floats = field(default_factory=lambda: np.zeros(0))
-    anywhere: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 class Completeness:
@@ -165,7 +151,7 @@ class Completeness:
         marks: all present marks; outside: (m,) ids drawn uniformly from what is not ranked, of which one is taken for
         every 20 items. Ranked items are drawn by systematic sampling in the order of the ranking (Madow, On the theory
         of systematic sampling II, 1949). Their chances are proportional to what their marks tell about precision and
-        recall by the present curves, see `informative`. matched: (m,) bool, which items match, by default by the
+        recall by the present curves, see `curves.informative`. matched: (m,) bool, which items match, by default by the
         model's own cut.
 
         With recall, the sample is for the recall of the matches, expected to be near `recall`. Half of it are the best
@@ -353,7 +339,7 @@ class Completeness:
         return float(places[1] - places[0]) * self._unit
 
     def _middle_curve(self, audited: ItemLabels) -> Floats:
-        """Return the curve of the mean log odds and log slopes, (1, 3).
+        """Return the curve of the mean log odds and log slopes, with a straight tail, (1, 4) as in `chances_by`.
 
         The mean of all curves falls more slowly than any of them; with it, a cut for recall would include far too many
         items. A ceiling lowers all chances by the same factor and hardly moves a cut.
@@ -394,19 +380,8 @@ class Completeness:
         return total
 
     def _expected(self, rows: NDArray[np.bool_]) -> Floats:
-        """Return how many of the rows each curve expects to be right, (CURVES,), by groups of distances."""
-        x = np.sort(self._x[rows], kind="stable")  # already sorted except for marked items
-        if len(x) == 0:
-            return np.zeros(CURVES)
-        one_sided = x[0] >= 0 or x[-1] <= 0  # long lists are; then the order of x is that of the distances
-        step = 1 if x[0] >= 0 else -1
-        nearest = x[::step].copy() if one_sided else x[np.argsort(np.abs(x), kind="stable")]
-        edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
-        groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
-        centres = np.array([group.mean() for group in groups])
-        sizes = np.array([len(group) for group in groups], np.float64)
-        expected: Floats = self._curves.ceilings * (chances_by(self._curves.shapes, centres) @ sizes)
-        return expected
+        """Return how many of the rows each curve expects to be right, (CURVES,)."""
+        return expected_right(self._curves, np.sort(self._x[rows], kind="stable"))  # sorted but for marked items
 
     def _draw_right(self, rows: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw by each curve how many of the rows are right, (CURVES,) int64."""

@@ -53,6 +53,8 @@ _LEAST_BROAD = 0.1
 """The least chance, before an audit, that an idea is broader than its answer."""
 _BROAD_BINS = 200
 """Bins of the scores by which right items are counted."""
+_BINS = 48
+"""Groups of like distances in which right items are counted."""
 _TRUSTING = 0.5
 """The share of a broad idea's curves that trust the gaps of the catalog as its cut does."""
 
@@ -174,6 +176,24 @@ def right_beyond(curves: Curves, distance: float, listed: int, universe: int, se
     rest = np.expm1((1 - powers) * np.log(max(1.0, universe / listed))) / (1 - powers)
     last = curves.ceilings * chances_by(curves.shapes, np.array([distance]))[:, 0]
     expected: Floats = np.where(curves.wider, 0.0, last * listed * rest)
+    return expected
+
+
+def expected_right(curves: Curves, x: Floats) -> Floats:
+    """Return how many items each curve expects to be right, (c,), by groups of distances.
+
+    x: (m,) ascending, distances of the items below the cut, in units.
+    """
+    if len(x) == 0:
+        return np.zeros(len(curves.ceilings))
+    one_sided = x[0] >= 0 or x[-1] <= 0  # long lists are; then the order of x is that of the distances
+    step = 1 if x[0] >= 0 else -1
+    nearest = x[::step].copy() if one_sided else x[np.argsort(np.abs(x), kind="stable")]
+    edges = np.unique(np.geomspace(1, len(x) + 1, _BINS).astype(np.int64) - 1)
+    groups = np.split(nearest, edges[1:-1]) if len(edges) > 2 else [nearest]
+    centres = np.array([group.mean() for group in groups])
+    sizes = np.array([len(group) for group in groups], np.float64)
+    expected: Floats = curves.ceilings * (chances_by(curves.shapes, centres) @ sizes)
     return expected
 
 

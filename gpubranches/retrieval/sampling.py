@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Items drawn for an audit.
+
+    ids: (m,) int64, in the order to show; chances: (m,), the probability of drawing each; anywhere: (m,) bool, which
+    were drawn uniformly from all that does not match.
+    """
+
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    chances: Floats = field(default_factory=lambda: np.zeros(0))
+    anywhere: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 def inclusion(sizes: Floats, count: int) -> Floats:

@@ -16,9 +16,10 @@ from gpubranches.core.options import RefineOptions
 from gpubranches.core.results import TIERS, Interval, Ranking
 from gpubranches.errors import UsageError
 from gpubranches.retrieval.breadth import Breadth
-from gpubranches.retrieval.completeness import Completeness, ItemLabels, Sample
+from gpubranches.retrieval.completeness import Completeness, ItemLabels
 from gpubranches.retrieval.explain import Explanation, explain_in, votes_needed
 from gpubranches.retrieval.random_checks import RandomChecks
+from gpubranches.retrieval.sampling import Sample
 from gpubranches.retrieval.voting import by_votes, votes_for
 from gpubranches.service.export.item_table import Known
 from gpubranches.service.matches import Matches
